@@ -1,0 +1,19 @@
+# Compiler flags of every target: warnings, hardening in a release, sanitizers on demand.
+add_compile_options(-Wall -Wextra -Wshadow -Wconversion -Wformat=2 -Wvla -Wmissing-prototypes
+                    -Wstrict-prototypes -Wno-sign-conversion -fvisibility=hidden)
+add_compile_definitions(_GNU_SOURCE G_LOG_USE_STRUCTURED G_LOG_DOMAIN="vm-driver"
+                        VM_VERSION="${PROJECT_VERSION}")
+if(WARNINGS_AS_ERRORS)
+  add_compile_options(-Werror)
+endif()
+if(SANITIZE)
+  add_compile_options(-fsanitize=${SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  add_link_options(-fsanitize=${SANITIZE})
+elseif(CMAKE_BUILD_TYPE STREQUAL "Release")
+  add_compile_options(-fstack-protector-strong -fstack-clash-protection -fcf-protection
+                      -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2)
+  add_link_options(-pie -Wl,-z,relro,-z,now -Wl,--as-needed)
+endif()
+if(FAILPOINTS)
+  add_compile_definitions(VM_FAILPOINTS=1)
+endif()

@@ -1,0 +1,31 @@
+# One static library a folder. A folder's CMakeLists.txt calls vm_library(NAME [LINK ...]).
+function(vm_library name)
+  cmake_parse_arguments(ARG "" "" "LINK" ${ARGN})
+  file(GLOB sources CONFIGURE_DEPENDS *.c)
+  add_library(vm_${name} STATIC ${sources})
+  target_include_directories(vm_${name} PUBLIC ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR})
+  target_link_libraries(vm_${name} PUBLIC ${ARG_LINK})
+endfunction()
+
+# A part that is loaded at its first use (dlopen): NAME.so beside the program or in the private
+# library folder. It links the static libraries it needs itself and exports one symbol.
+function(vm_module name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINK" ${ARGN})
+  add_library(${name} MODULE ${ARG_SOURCES})
+  set_target_properties(${name} PROPERTIES PREFIX "")
+  target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR})
+  target_link_libraries(${name} PRIVATE ${ARG_LINK})
+  install(TARGETS ${name} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/vm-run)
+endfunction()
+
+function(vm_folders)
+  foreach(folder ${ARGN})
+    if(EXISTS ${CMAKE_SOURCE_DIR}/${folder}/CMakeLists.txt)
+      add_subdirectory(${folder})
+    endif()
+  endforeach()
+endfunction()
+
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(GLIB REQUIRED IMPORTED_TARGET glib-2.0)
+pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson)
