@@ -17,3 +17,7 @@ endif()
 if(FAILPOINTS)
   add_compile_definitions(VM_FAILPOINTS=1)
 endif()
+if(FUZZ) # coverage for libFuzzer in every file; the targets link it themselves
+  add_compile_options(-fsanitize=fuzzer-no-link)
+  add_link_options(-fsanitize=fuzzer-no-link)
+endif()
