@@ -1,12 +1,13 @@
 #pragma once
-#include <stdbool.h>
 #include <glib.h>
 
 /*
  * Structured logging through GLib's g_log_structured(): fields MACHINE, STEP. Folders below driver/
- * log at debug only. Off unless VM_RUN_LOG=debug|info|warning; goes to stderr as one line each, escaped.
- * A secret is never an argument.
+ * log at debug only. Off unless VM_RUN_LOG=debug|info|warning; goes to stderr as one line each,
+ * escaped. GLib's own criticals are shown always: they are bugs. A secret is never an argument.
  */
+
+/* Once, first thing in main(). */
 void base_log_init(void);
 
 #define base_log_debug(machine, step, ...)                                                         \
