@@ -28,7 +28,8 @@ enum {
     STDERR_TAIL_BYTES = 4096,
     STDERR_SHOWN_BYTES = 300,
     OUTPUT_MAX_BYTES = 1024 * 1024,
-    DRAIN_CHUNKS = 64, /* of 4 KiB: more than a pipe holds, so that a flood can't hide the deadline */
+    DRAIN_CHUNKS =
+        64, /* of 4 KiB: more than a pipe holds, so that a flood can't hide the deadline */
 };
 
 /* All that the child needs, laid out before the fork. */
@@ -65,7 +66,7 @@ static const char *program_name(const BaseChild *child)
     return slash ? slash + 1 : child->argv[0];
 }
 
-/* --- before the fork --------------------------------------------------------------------------- */
+/* --- before the fork -------------------------------------------------------- */
 
 static bool has_variable(const GPtrArray *env, const char *name)
 {
@@ -131,8 +132,8 @@ static bool start_prepare(Start *start, const BaseChild *child, const int fds[3]
                                               : g_find_program_in_path(child->argv[0]);
     if (!start->path) {
         g_autofree char *shown = base_report_escape(child->argv[0], 100);
-        return base_fail(error, VM_ERROR_NOT_FOUND,
-                         "program '%s' is not in PATH - install it", shown);
+        return base_fail(error, VM_ERROR_NOT_FOUND, "program '%s' is not in PATH - install it",
+                         shown);
     }
     start->argv = build_argv(child);
     start->env = build_env(child);
@@ -144,14 +145,15 @@ static bool start_prepare(Start *start, const BaseChild *child, const int fds[3]
     return true;
 }
 
-/* --- after the fork: async-signal-safe calls only ------------------------------------------------ */
+/* --- after the fork: async-signal-safe calls only --------------------------- */
 
 static void reset_signals(void)
 {
     sigset_t none;
     struct sigaction by_default = {.sa_handler = SIG_DFL};
     for (int number = 1; number < NSIG; number++) {
-        sigaction(number, &by_default, NULL); /* fails for the two that can't be caught, and libc's */
+        sigaction(number, &by_default,
+                  NULL); /* fails for the two that can't be caught, and libc's */
     }
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
@@ -215,7 +217,7 @@ static void G_GNUC_NORETURN run_child(const Start *start, pid_t parent)
     _exit(127);
 }
 
-/* --- starting ------------------------------------------------------------------------------------ */
+/* --- starting --------------------------------------------------------------- */
 
 static void reap(pid_t pid)
 {
@@ -289,7 +291,7 @@ pid_t base_child_spawn(const BaseChild *child, int *out_pidfd, GError **error)
     return spawn(child, fds, child->dies_with_us, out_pidfd, error);
 }
 
-/* --- running to the end -------------------------------------------------------------------------- */
+/* --- running to the end ----------------------------------------------------- */
 
 typedef enum { END_BY_ITSELF, END_TIMEOUT, END_TOO_MUCH, END_FAILED } EndKind;
 
@@ -390,8 +392,8 @@ static int left_ms(const Run *run)
 
 static EndKind run_follow(Run *run)
 {
-    size_t max_bytes = run->child->max_output_bytes ? run->child->max_output_bytes
-                                                    : OUTPUT_MAX_BYTES;
+    size_t max_bytes =
+        run->child->max_output_bytes ? run->child->max_output_bytes : OUTPUT_MAX_BYTES;
     for (;;) {
         struct pollfd fds[] = {{.fd = run->pidfd, .events = POLLIN},
                                {.fd = run->stdout_fd, .events = POLLIN},

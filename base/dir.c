@@ -16,7 +16,7 @@
 
 enum { MAX_SYMLINKS = 40 }; /* as the kernel, path_resolution(7) */
 
-/* --- making ------------------------------------------------------------------------------------ */
+/* --- making ----------------------------------------------------------------- */
 
 /* A walk along a path, one component at a time. */
 typedef struct {
@@ -92,7 +92,8 @@ static int open_or_make(const Walk *walk, const char *component)
     if (mkdirat(walk->fd, component, walk->mode)) {
         return errno == EEXIST ? openat(walk->fd, component, O_PATH | O_NOFOLLOW | O_CLOEXEC) : -1;
     }
-    autofd int made_fd = openat(walk->fd, component, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    autofd int made_fd =
+        openat(walk->fd, component, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (made_fd < 0 || fchmod(made_fd, walk->mode)) {
         return -1;
     }
@@ -145,7 +146,7 @@ int base_dir_open_make(const char *path, mode_t mode, GError **error)
     return fd;
 }
 
-/* --- removing ---------------------------------------------------------------------------------- */
+/* --- removing --------------------------------------------------------------- */
 
 /* Opens a folder that is no symlink and no mount point; -1 with errno (EXDEV: a mount). */
 static int open_inside(int folder_fd, const char *name)
@@ -168,7 +169,8 @@ static bool leave(int folder_fd, const char *name, int errnum, GError **first)
     return false;
 }
 
-/* The names in a folder, read before any is removed: readdir(3) and unlink at once may skip some. */
+/* The names in a folder, read before any is removed: readdir(3) and unlink at once may skip some.
+ */
 static GPtrArray *list_names(int folder_fd)
 {
     int fd = openat(folder_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);

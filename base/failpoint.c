@@ -39,8 +39,8 @@ static gpointer parse_rules(gpointer unused)
 {
     (void)unused;
     GPtrArray *rules = g_ptr_array_new();
-    g_auto(GStrv) texts = g_strsplit(g_getenv("VM_FAILPOINTS") ? g_getenv("VM_FAILPOINTS") : "",
-                                     ",", -1);
+    g_auto(GStrv) texts =
+        g_strsplit(g_getenv("VM_FAILPOINTS") ? g_getenv("VM_FAILPOINTS") : "", ",", -1);
     for (char **text = texts; *text; text++) {
         if (**text) {
             g_ptr_array_add(rules, parse_rule(*text));

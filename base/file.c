@@ -29,7 +29,7 @@ static bool fail_path(GError **error, int dirfd, const char *name, const char *w
     return base_fail(error, VM_ERROR_PATH, "'%s' %s", shown, what);
 }
 
-/* --- writing whole files ----------------------------------------------------------------------- */
+/* --- writing whole files ---------------------------------------------------- */
 
 static char *temporary_name(const char *name)
 {
@@ -132,14 +132,15 @@ bool base_file_write_whole(int dirfd, const char *name, const void *data, size_t
     return write_file(dirfd, name, data, n_bytes, mode, false, error);
 }
 
-/* --- reading ----------------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------------- */
 
 /* O_NONBLOCK: opening a fifo must not wait for a writer. -1 with `error` set. */
 static int open_regular(int dirfd, const char *name, int flags, struct stat *out_st, GError **error)
 {
     autofd int fd = openat(dirfd, name, flags | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0600);
     if (fd < 0 && errno == ELOOP) {
-        fail_path(error, dirfd, name, (flags & O_NOFOLLOW) ? "is a symlink" : "is a loop of symlinks");
+        fail_path(error, dirfd, name,
+                  (flags & O_NOFOLLOW) ? "is a symlink" : "is a loop of symlinks");
         return -1;
     }
     if (fd < 0 && (errno == ENXIO || errno == EISDIR)) { /* a socket or a reader's fifo; a folder */
@@ -212,7 +213,7 @@ char *base_file_read_user(const char *path, size_t max_bytes, size_t *out_n_byte
     return read_file(AT_FDCWD, path, 0, max_bytes, out_n_bytes, error);
 }
 
-/* --- appending --------------------------------------------------------------------------------- */
+/* --- appending -------------------------------------------------------------- */
 
 /* Does the file end in the middle of a line? */
 static bool is_cut_short(int fd, off_t size)
@@ -246,7 +247,8 @@ bool base_file_append_line(int dirfd, const char *name, const char *line, bool i
     if (fd < 0) {
         return false;
     }
-    g_autofree char *text = g_strdup_printf("%s%s\n", is_cut_short(fd, st.st_size) ? "\n" : "", line);
+    g_autofree char *text =
+        g_strdup_printf("%s%s\n", is_cut_short(fd, st.st_size) ? "\n" : "", line);
     int errnum = base_failpoint("file.append");
     if (!errnum) {
         errnum = write_all(fd, text, strlen(text));

@@ -12,8 +12,9 @@
 
 /* Writes `data` to a temporary file beside `name` (".tmp-<random>-<name>"), fsyncs, renames it over
  * `name`, fsyncs the directory. mode: permission bits, independent of the umask. On failure nothing
- * of ours is left and an older `name` is as it was; only when the last fsync, that of the directory,
- * fails, the new one is in place already. Errors by errno (NO_SPACE, DENIED, NOT_FOUND ...). */
+ * of ours is left and an older `name` is as it was; only when the last fsync, that of the
+ * directory, fails, the new one is in place already. Errors by errno (NO_SPACE, DENIED, NOT_FOUND
+ * ...). */
 bool base_file_write_atomic(int dirfd, const char *name, const void *data, size_t n_bytes,
                             mode_t mode, GError **error);
 

@@ -10,7 +10,11 @@
 
 /* Where a part may lie, relative to the folder of the running program; the last one is absolute. */
 static const char *const folders[] = {
-    ".", "../" VM_LIBDIR_RELATIVE "/vm-run", "../lib/vm-run", "../lib64/vm-run", VM_LIBDIR "/vm-run",
+    ".",
+    "../" VM_LIBDIR_RELATIVE "/vm-run",
+    "../lib/vm-run",
+    "../lib64/vm-run",
+    VM_LIBDIR "/vm-run",
 };
 
 /* The folder of the running program, NULL when /proc does not tell. Transfer full. */
@@ -48,8 +52,8 @@ void *base_load_symbol(const char *name, const char *symbol, GError **error)
     g_autofree char *path = find_part(name);
     if (!path) {
         base_fail(error, VM_ERROR_HOST,
-                  "part '%s.so' is not installed (looked beside the program and in %s/vm-run)", name,
-                  VM_LIBDIR);
+                  "part '%s.so' is not installed (looked beside the program and in %s/vm-run)",
+                  name, VM_LIBDIR);
         return NULL;
     }
     void *part = dlopen(path, RTLD_NOW | RTLD_LOCAL); /* never closed: it stays loaded */

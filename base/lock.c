@@ -40,8 +40,8 @@ static char *own_command(void)
     }
     g_autofree char *program = g_path_get_basename(line);
     const char *verb = strlen(line) + 1 < n ? line + strlen(line) + 1 : "";
-    g_autofree char *text = *verb && *verb != '-' ? g_strdup_printf("%s %s", program, verb)
-                                                  : g_strdup(program);
+    g_autofree char *text =
+        *verb && *verb != '-' ? g_strdup_printf("%s %s", program, verb) : g_strdup(program);
     return base_report_escape(text, 80);
 }
 
@@ -49,8 +49,8 @@ static char *own_command(void)
 static void write_holder(int fd)
 {
     g_autofree char *command = own_command();
-    g_autofree char *text = g_strdup_printf("%d %" G_GINT64_FORMAT " %s\n", (int)getpid(),
-                                            boot_seconds(), command);
+    g_autofree char *text =
+        g_strdup_printf("%d %" G_GINT64_FORMAT " %s\n", (int)getpid(), boot_seconds(), command);
     if (ftruncate(fd, 0) || pwrite(fd, text, strlen(text), 0) < 0) {
         return;
     }
@@ -66,7 +66,8 @@ static bool fail_busy(int fd, const char *shown, GError **error)
     text[MAX(n, 0)] = '\0';
     text[strcspn(text, "\n")] = '\0';
     if (sscanf(text, "%d %" G_GINT64_MODIFIER "d %n", &pid, &since, &n_used) < 2 || !n_used) {
-        return base_fail(error, VM_ERROR_BUSY, "'%s' is held by another process - try again", shown);
+        return base_fail(error, VM_ERROR_BUSY, "'%s' is held by another process - try again",
+                         shown);
     }
     g_autofree char *command = base_report_escape(text + n_used, 100);
     return base_fail(error, VM_ERROR_BUSY,

@@ -8,7 +8,7 @@
 typedef struct {
     const char *name; /* in VM_RUN_LOG and in the line */
     GLogLevelFlags level;
-    int shown;            /* all levels that this threshold shows */
+    int shown; /* all levels that this threshold shows */
 } LevelRow;
 
 enum {
@@ -94,8 +94,8 @@ void base_log_init(void)
     g_log_set_writer_func(write_line, GUINT_TO_POINTER((guint)shown_levels()), NULL);
 }
 
-void base_log_write(GLogLevelFlags level, const char *machine, const char *step,
-                    const char *format, ...)
+void base_log_write(GLogLevelFlags level, const char *machine, const char *step, const char *format,
+                    ...)
 {
     va_list args;
     va_start(args, format);

@@ -16,5 +16,5 @@ void base_log_init(void);
     base_log_write(G_LOG_LEVEL_WARNING, machine, step, __VA_ARGS__)
 
 /* machine and step may be NULL. */
-void base_log_write(GLogLevelFlags level, const char *machine, const char *step,
-                    const char *format, ...) G_GNUC_PRINTF(4, 5);
+void base_log_write(GLogLevelFlags level, const char *machine, const char *step, const char *format,
+                    ...) G_GNUC_PRINTF(4, 5);

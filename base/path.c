@@ -50,7 +50,7 @@ char *base_path_show(int dirfd, const char *name)
         return base_report_escape(name, 0);
     }
     folder[n] = '\0';
-    g_autofree char *path = !strcmp(name, ".") ? g_strdup(folder)
-                                               : g_strdup_printf("%s/%s", folder, name);
+    g_autofree char *path =
+        !strcmp(name, ".") ? g_strdup(folder) : g_strdup_printf("%s/%s", folder, name);
     return base_report_escape(path, 0);
 }

@@ -3,7 +3,8 @@
 #include <glib.h>
 
 /*
- * A name relative to a directory descriptor (AT_FDCWD allowed), as every *at() system call takes it.
+ * A name relative to a directory descriptor (AT_FDCWD allowed), as every *at() system call takes
+ * it.
  */
 
 /* Opens the folder in which `name` lies (its leading components, symlinks among them followed) for

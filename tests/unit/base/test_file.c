@@ -204,7 +204,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_write_new_and_over_old_then_whole_with_mode, set_up,
                                         tear_down),
-        cmocka_unit_test_setup_teardown(test_write_by_path_then_beside_its_target, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_write_by_path_then_beside_its_target, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(test_write_over_symlink_then_target_untouched, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_write_impossible_then_nothing_left, set_up, tear_down),

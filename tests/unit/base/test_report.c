@@ -26,12 +26,20 @@ static void test_escape_hidden_or_broken_then_hex(void **state)
     (void)state;
     assert_escaped("a\x1b[31m\n\t\x7f", 0, "a\\x1b[31m\\x0a\\x09\\x7f");
     assert_escaped("\xff\xc3(", 0, "\\xff\\xc3(");
-    assert_escaped("\xc3", 0, "\\xc3");                               /* cut character */
-    assert_escaped("a\xe2\x80\xae" "b", 0, "a\\xe2\\x80\\xaeb");      /* right-to-left override */
-    assert_escaped("a\xe2\x80\x8b" "b", 0, "a\\xe2\\x80\\x8bb");      /* zero width space */
-    assert_escaped("a\xc2\xa0" "b", 0, "a\\xc2\\xa0b");               /* no-break space */
-    assert_escaped("a\xe2\x80\xa8" "b", 0, "a\\xe2\\x80\\xa8b");      /* line separator */
-    assert_escaped("e\xcc\x81", 0, "e\\xcc\\x81");                    /* combining accent */
+    assert_escaped("\xc3", 0, "\\xc3"); /* cut character */
+    assert_escaped("a\xe2\x80\xae"
+                   "b",
+                   0, "a\\xe2\\x80\\xaeb"); /* right-to-left override */
+    assert_escaped("a\xe2\x80\x8b"
+                   "b",
+                   0, "a\\xe2\\x80\\x8bb"); /* zero width space */
+    assert_escaped("a\xc2\xa0"
+                   "b",
+                   0, "a\\xc2\\xa0b"); /* no-break space */
+    assert_escaped("a\xe2\x80\xa8"
+                   "b",
+                   0, "a\\xe2\\x80\\xa8b");        /* line separator */
+    assert_escaped("e\xcc\x81", 0, "e\\xcc\\x81"); /* combining accent */
 }
 
 static void test_escape_long_then_cut_between_characters(void **state)
@@ -73,9 +81,9 @@ static void test_items_added_in_any_order_then_sorted_by_position(void **state)
     memset(file, 'z', sizeof file - 1); /* the report keeps its own copies */
     assert_int_equal(base_report_n_items(report), 4);
     assert_int_equal(base_report_n_errors(report), 3);
-    const char *const expected[] = {"error[E_CLI]: flag", "a.yaml:2:7: warning[E_CI]: early 1 - do that",
-                                    "a.yaml:2:7: error[E_SCHEMA]: second",
-                                    "a.yaml:9:1: error[E_RANGE]: late"};
+    const char *const expected[] = {
+        "error[E_CLI]: flag", "a.yaml:2:7: warning[E_CI]: early 1 - do that",
+        "a.yaml:2:7: error[E_SCHEMA]: second", "a.yaml:9:1: error[E_RANGE]: late"};
     for (unsigned i = 0; i < 4; i++) {
         g_autofree char *text = base_report_item_text(base_report_item(report, i));
         assert_string_equal(text, expected[i]);

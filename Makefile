@@ -1,0 +1,51 @@
+# A thin porch before CMake: the names that people and scripts can rely on. Everything it does can be
+# done by hand as well, see CMakePresets.json. Needs git and make only; `make deps` installs the rest.
+BUILD ?= build
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+CMAKE_FLAGS ?=
+CTEST_FLAGS ?=
+ifdef CI
+CMAKE_FLAGS += -DWARNINGS_AS_ERRORS=ON
+endif
+CTEST = ctest --test-dir $(BUILD) --output-on-failure --no-tests=error -j $(JOBS) $(CTEST_FLAGS)
+
+.PHONY: help deps build check test demo asan tsan install clean
+.NOTPARALLEL:
+
+help:
+	@echo 'make deps     install the Debian packages that are needed (asks for root)'
+	@echo 'make build    build/vm-run'
+	@echo 'make check    the quick tests: no guest, under two minutes'
+	@echo 'make test     deps, build and all tests, guests too: under half an hour'
+	@echo 'make demo     from a cloud image to a logged-in shell, and nothing left'
+	@echo 'make asan     the quick tests under address, leak and undefined-behaviour sanitizers'
+	@echo 'make tsan     the quick tests under the thread sanitizer'
+	@echo 'make install  as cmake --install; DESTDIR is honoured'
+	@echo 'make clean    remove the build trees'
+
+deps:
+	packaging/install-deps
+
+build:
+	cmake -S . -B $(BUILD) -G Ninja $(CMAKE_FLAGS)
+	cmake --build $(BUILD) -j $(JOBS)
+
+check: build
+	$(CTEST) -L '^(unit|quick)$$'
+
+test: deps build
+	$(CTEST)
+
+demo: deps build
+	tests/demo.sh
+
+asan tsan:
+	cmake --preset $@
+	cmake --build build-$@ -j $(JOBS)
+	ctest --test-dir build-$@ --output-on-failure --no-tests=error -j $(JOBS) $(CTEST_FLAGS) -L '^(unit|quick)$$'
+
+install: build
+	cmake --install $(BUILD)
+
+clean:
+	rm -rf build build-*/
