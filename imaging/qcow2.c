@@ -127,7 +127,8 @@ static bool check_header_length(Reader *r, GError **error)
         return malformed(error, "truncated: header_length is %u, the file has %zu bytes",
                          disk->header_bytes, r->n_start);
     }
-    if (disk->header_bytes < sizeof(*disk)) { /* what lies behind it is no header field */
+    if (disk->version == 3 &&
+        disk->header_bytes < sizeof(*disk)) { /* what lies behind it is no header field */
         memset((char *)disk + disk->header_bytes, 0, sizeof(*disk) - disk->header_bytes);
     }
     return true;
