@@ -197,11 +197,11 @@ bool img_copy_create(const ImgSource *source, int dirfd, const char *name, uint6
         g_prefix_error(error, "copy '%s': ", name);
         return false;
     }
-    g_autoptr(ImgNewFile) file = img_new_file_open(dirfd, error);
+    g_autoptr(ImgNewFile) file = img_new_file_open(dirfd, name, error);
     Copy copy = {source, file, source->header->file_bytes, false, {progress, data, 0}};
     if (!file || !copy_all(&copy, error) || !check_copy(&copy, error) ||
         !img_source_check_unchanged(source, error) || !grow(&copy, virtual_bytes, error) ||
-        !img_new_file_commit(file, name, error)) {
+        !img_new_file_commit(file, error)) {
         g_prefix_error(error, "copy '%s' of '%s': ", name, source->path);
         return false;
     }

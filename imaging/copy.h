@@ -7,7 +7,7 @@
  */
 
 /*
- * Copies source into dirfd as `name`, mode 0600, whole or absent: by reflink, else copy_file_range() with
+ * Copies source into dirfd as `name` (a path is allowed), mode 0600, whole or absent: by reflink, else copy_file_range() with
  * holes kept, else read and write. virtual_bytes: 0 as the image; larger: the copy is grown (raw by
  * ftruncate(); qcow2 by `qemu-img resize`, on the descriptor, under rlimits and a deadline).
  * progress may be NULL. The header of the copy is read and vetted again: what the owner of the
