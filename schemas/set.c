@@ -1,0 +1,107 @@
+#include <string.h>
+#include "schemas/read.h"
+#include "schemas/yaml.h"
+
+static bool is_structured(SpecKind kind)
+{
+    return kind == SPEC_KIND_SOURCE || kind == SPEC_KIND_STRINGS || kind == SPEC_KIND_WORDS ||
+           kind == SPEC_KIND_MAP || kind == SPEC_KIND_RECORDS || kind == SPEC_KIND_GROUP;
+}
+
+static SpecNode *scalar_node(const char *text, const char *shown)
+{
+    SpecNode *node = spec_node_new_scalar(text, strlen(text), true);
+    node->file = shown;
+    return node;
+}
+
+/* name=value */
+static SpecNode *pair_node(const char *text, const char *shown)
+{
+    const char *equals = strchr(text, '=');
+    if (!equals) {
+        return scalar_node(text, shown);
+    }
+    SpecNode *map = spec_node_new(SPEC_NODE_MAP);
+    SpecNode *key = spec_node_new_scalar(text, (size_t)(equals - text), false);
+    SpecNode *value = scalar_node(equals + 1, shown);
+    map->file = key->file = shown;
+    value->is_plain = false; /* an empty one is a text, not nothing */
+    spec_node_put(map, key, value);
+    return map;
+}
+
+/* A YAML flow list or map where the kind allows one, NULL: it is none, or reported when only that
+ * is possible. */
+static SpecNode *flow_node(const SpecOption *option, const char *text, const char *shown,
+                           BaseReport *report)
+{
+    g_autoptr(BaseReport) scratch = base_report_new();
+    if (!is_structured(option->kind) || !strchr("[{", *text) || *text == '\0') {
+        return NULL;
+    }
+    bool may_be_text = option->kind == SPEC_KIND_STRINGS;
+    return spec_yaml_parse(text, strlen(text), shown, may_be_text ? scratch : report);
+}
+
+static SpecNode *node_of(const SpecOption *option, const char *text, const char *shown,
+                         BaseReport *report)
+{
+    unsigned n_before = base_report_n_errors(report);
+    SpecNode *flow = flow_node(option, text, shown, report);
+    if (base_report_n_errors(report) > n_before) {
+        spec_node_free(flow);
+        return NULL;
+    }
+    bool is_list = option->info.is_list && option->kind != SPEC_KIND_MAP;
+    if (flow && (!is_list || flow->kind == SPEC_NODE_LIST)) {
+        return flow;
+    }
+    SpecNode *node = flow                            ? flow
+                     : option->kind == SPEC_KIND_MAP ? pair_node(text, shown)
+                                                     : scalar_node(text, shown);
+    if (!is_list) {
+        return node;
+    }
+    SpecNode *list = spec_node_new(SPEC_NODE_LIST);
+    list->file = shown;
+    spec_node_append(list, node);
+    return list;
+}
+
+static void report_unknown(const char *path, const BasePos *pos, BaseReport *report)
+{
+    const SpecTable *table = &spec_machine_table;
+    g_autofree const char **paths = g_new0(const char *, table->n_options + 1);
+    for (unsigned i = 0; i < table->n_options; i++) {
+        paths[i] = table->options[i].info.path;
+    }
+    const char *near = base_report_nearest(path, paths);
+    g_autofree char *hint = near ? g_strdup_printf("did you mean '%s'?", near) : NULL;
+    base_report_error(report, VM_ERROR_SCHEMA, pos, hint, "%s: unknown key", path);
+}
+
+bool spec_machine_set(MachineSpec *spec, const char *path, const char *text, const char *shown,
+                      BaseReport *report)
+{
+    BasePos pos = {(char *)shown, 0, 0};
+    unsigned n_before = base_report_n_errors(report);
+    const SpecOption *option = spec_table_find(&spec_machine_table, path);
+    if (!option) {
+        report_unknown(path, &pos, report);
+        return false;
+    }
+    if (!g_utf8_validate(text, -1, NULL)) {
+        base_report_error(report, VM_ERROR_YAML_ENC, &pos, NULL, "%s: the value is not UTF-8",
+                          path);
+        return false;
+    }
+    g_autoptr(SpecNode) node = node_of(option, text, shown, report);
+    if (node) {
+        g_autofree char *dir = g_get_current_dir();
+        SpecReader reader = {
+            .report = report, .text = text, .base_dir = dir, .origins = spec->origins};
+        spec_read_value(&reader, option, node, path, spec);
+    }
+    return base_report_n_errors(report) == n_before;
+}
