@@ -11,6 +11,8 @@ typedef struct {
     char *full_id;
     char *uuid;        /* 36 characters, lower case */
     char *short_id;    /* 10 base32 characters of SHA-256(full id) */
+    char *store_id;    /* 8 of SHA-256(state dir): marks what belongs to one state directory */
+    char *run_name;    /* "<store id>.<short id>": the folder of its sockets */
 } MachineIdent;
 
 MachineIdent *machine_ident_new(const char *state_dir, const char *name);

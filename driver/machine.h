@@ -1,7 +1,7 @@
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
-#include "schemas/machine_spec.h"
+#include "schemas/spec.h"
 #include "driver/facts.h"
 #include "driver/store.h"
 

@@ -32,15 +32,28 @@ static bool set_mode(int fd)
     return fstat(fd, &st) == 0 && ((st.st_mode & 07777) == 0600 || fchmod(fd, 0600) == 0);
 }
 
-ImgNewFile *img_new_file_open(int dirfd, GError **error)
+static bool open_folder(ImgNewFile *file, int dirfd, const char *name)
+{
+    const char *slash = strrchr(name, '/');
+    g_autofree char *folder = slash ? g_strndup(name, (gsize)(slash - name) + 1) : g_strdup(".");
+    file->name = g_strdup(slash ? slash + 1 : name);
+    file->dirfd = openat(dirfd, folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    return file->dirfd >= 0;
+}
+
+ImgNewFile *img_new_file_open(int dirfd, const char *name, GError **error)
 {
     g_autoptr(ImgNewFile) file = g_new0(ImgNewFile, 1);
-    file->dirfd = dirfd;
-    file->fd = openat(dirfd, ".", O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
+    file->fd = file->dirfd = -1;
+    if (!open_folder(file, dirfd, name)) {
+        base_error_set_errno(error, errno, "cannot open the folder of '%s'", name);
+        return NULL;
+    }
+    file->fd = openat(file->dirfd, ".", O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
     bool has_no_tmpfile =
         file->fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL);
     if ((file->fd < 0 && !(has_no_tmpfile && open_named(file))) || !set_mode(file->fd)) {
-        base_error_set_errno(error, errno, "cannot create a file in the folder");
+        base_error_set_errno(error, errno, "cannot create a file in the folder of '%s'", name);
         return NULL;
     }
     return g_steal_pointer(&file);
@@ -48,20 +61,20 @@ ImgNewFile *img_new_file_open(int dirfd, GError **error)
 
 /* linkat() by way of /proc, since AT_EMPTY_PATH wants CAP_DAC_READ_SEARCH (openat(2), O_TMPFILE).
  */
-static bool link_nameless(const ImgNewFile *file, const char *name)
+static bool link_nameless(const ImgNewFile *file)
 {
     char self[32];
     g_snprintf(self, sizeof(self), "/proc/self/fd/%d", file->fd);
-    return linkat(AT_FDCWD, self, file->dirfd, name, AT_SYMLINK_FOLLOW) == 0;
+    return linkat(AT_FDCWD, self, file->dirfd, file->name, AT_SYMLINK_FOLLOW) == 0;
 }
 
-bool img_new_file_commit(ImgNewFile *file, const char *name, GError **error)
+bool img_new_file_commit(ImgNewFile *file, GError **error)
 {
-    bool is_done = file->tmp_name[0] == '\0' ? link_nameless(file, name)
+    bool is_done = file->tmp_name[0] == '\0' ? link_nameless(file)
                                              : renameat2(file->dirfd, file->tmp_name, file->dirfd,
-                                                         name, RENAME_NOREPLACE) == 0;
+                                                         file->name, RENAME_NOREPLACE) == 0;
     if (!is_done) {
-        base_error_set_errno(error, errno, "cannot create '%s'", name);
+        base_error_set_errno(error, errno, "cannot create '%s'", file->name);
         return false;
     }
     file->tmp_name[0] = '\0';
@@ -79,6 +92,10 @@ void img_new_file_free(ImgNewFile *file)
     if (file->fd >= 0) {
         close(file->fd);
     }
+    if (file->dirfd >= 0) {
+        close(file->dirfd);
+    }
+    g_free(file->name);
     g_free(file);
 }
 

@@ -10,17 +10,19 @@
  * new -> write to fd -> commit | free (which discards what was not committed).
  */
 typedef struct {
-    int dirfd;          /* borrowed */
+    int dirfd;          /* of the folder, owned */
+    char *name;         /* in that folder, owned */
     int fd;             /* O_RDWR, owned, mode 0600 */
     char tmp_name[32];  /* "" when nameless */
 } ImgNewFile;
 
-/* Opens a file of 0 bytes, mode 0600 whatever the umask, in the folder. NULL and the errno's class. */
-ImgNewFile *img_new_file_open(int dirfd, GError **error);
+/* Opens a file of 0 bytes, mode 0600 whatever the umask, that will be `name` in dirfd (a path is
+ * allowed; its folder is opened now). NULL and the errno's class. */
+ImgNewFile *img_new_file_open(int dirfd, const char *name, GError **error);
 
 /* Gives it its name. EXISTS when anything is there, a dangling symlink too: nothing is ever replaced
  * or followed. No fsync. After failure it is discarded by img_new_file_free(). */
-bool img_new_file_commit(ImgNewFile *file, const char *name, GError **error);
+bool img_new_file_commit(ImgNewFile *file, GError **error);
 
 /* Closes; removes the file unless it was committed. NULL is fine. */
 void img_new_file_free(ImgNewFile *file);

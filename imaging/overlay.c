@@ -155,10 +155,10 @@ bool img_overlay_create(int dirfd, const char *name, const ImgOverlay *overlay, 
     uint32_t n_l1 = (uint32_t)((bytes + L1_ENTRY_COVERS - 1) / L1_ENTRY_COVERS);
     HeaderText text;
     build_header(&text, overlay, bytes, n_l1);
-    g_autoptr(ImgNewFile) file = img_new_file_open(dirfd, error);
+    g_autoptr(ImgNewFile) file = img_new_file_open(dirfd, name, error);
     if (!file || !write_tables(file, n_l1, error) ||
         !img_new_file_write(file, text.bytes, text.n, 0, error) ||
-        !img_new_file_commit(file, name, error)) {
+        !img_new_file_commit(file, error)) {
         g_prefix_error(error, "overlay '%s': ", name);
         return false;
     }

@@ -12,7 +12,7 @@ typedef struct {
 } ImgOverlay;
 
 /*
- * Creates `name` in dirfd (a folder of ours), mode 0600, whole or absent. out_bytes (may be NULL): the
+ * Creates `name` (a path is allowed) in dirfd, mode 0600, whole or absent. out_bytes (may be NULL): the
  * virtual size written. The base is neither opened nor looked at: img_source_open() did that.
  * RANGE: smaller than the base, 0, or over IMG_VIRTUAL_BYTES_MAX; PATH: backing path not absolute or too
  * long; EXISTS: anything is there already, a symlink too; NO_SPACE and other classes of errno.

@@ -1,0 +1,302 @@
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/dir.h"
+#include "base/error.h"
+#include "base/fd.h"
+#include "driver/step.h"
+#include "driver/watch.h"
+#include "net/tap.h"
+
+/*
+ * How it works: every place where something of ours can be is listed (machine folders, half-made
+ * folders, our domains, our links, folders of sockets, locks); what no living machine of this state
+ * directory owns is undone. Marks decide: a foreign object is never touched, nor one that carries
+ * the mark of another state directory.
+ */
+
+typedef struct {
+    MachineHost *host;
+    bool is_dry_run;
+    GPtrArray *items;
+    bool has_failed;
+} Gc;
+
+static void gc_item_free(void *data)
+{
+    MachineGcItem *item = data;
+    g_free(item->object);
+    g_free(item->action);
+    g_free(item->error);
+    g_free(item);
+}
+
+/* object: transfer full. */
+static void note(Gc *gc, char *object, const char *action, GError *problem)
+{
+    MachineGcItem *item = g_new0(MachineGcItem, 1);
+    item->object = object;
+    item->action = gc->is_dry_run ? g_strdup_printf("would be %s", action) : g_strdup(action);
+    item->error = problem ? g_strdup(problem->message) : NULL;
+    gc->has_failed |= problem != NULL;
+    g_clear_error(&problem);
+    g_ptr_array_add(gc->items, item);
+}
+
+/* --- machines
+ * ----------------------------------------------------------------------------------------- */
+
+static const char *what_is_cut_off(const Journal *journal, bool is_ended)
+{
+    if (journal->is_open && (journal->op == JOURNAL_START_NEW || journal->op == JOURNAL_START)) {
+        return "unfinished start";
+    }
+    if (journal->is_open) {
+        return "unfinished removal";
+    }
+    return is_ended ? "ended unseen" : NULL;
+}
+
+static void revive_watcher(Gc *gc, const char *name, const MachinePlan *plan)
+{
+    if (plan->is_test_driver || machine_watch_pid(plan->dir) > 0) {
+        return;
+    }
+    GError *problem = NULL;
+    g_autofree char *program = gc->is_dry_run ? NULL : machine_watch_program(&problem);
+    if (program) {
+        machine_watch_begin(program, plan->dir, &problem);
+    }
+    note(gc, g_strdup_printf("machine '%s': watcher", name), "started again", problem);
+}
+
+static void collect_machine(Gc *gc, const char *name)
+{
+    GError *problem = NULL;
+    BaseLock *lock = machine_store_lock(gc->host->store, name, 0, NULL);
+    if (!lock) {
+        return; /* somebody is at it: alive, so nothing is left over */
+    }
+    autofd int dirfd = machine_store_open_machine(gc->host->store, name, NULL);
+    Journal journal = {0};
+    g_autoptr(MachinePlan) plan = dirfd >= 0 ? machine_record_load(dirfd, &problem) : NULL;
+    if (dirfd >= 0 && !plan) {
+        note(gc, g_strdup_printf("machine '%s'", name), "left alone", problem);
+        base_lock_free(lock);
+        return;
+    }
+    if (plan) {
+        machine_journal_read(dirfd, &journal);
+        g_autoptr(MachineBoot) boot = machine_boot_load(dirfd, NULL);
+        autofd int pidfd = boot ? machine_boot_open_qemu(boot) : -1;
+        const char *what = what_is_cut_off(&journal, boot && pidfd < 0 && !plan->is_test_driver);
+        bool is_removed = false;
+        if (what && !gc->is_dry_run) {
+            machine_recover(gc->host, name, &is_removed, &problem);
+        }
+        if (what) {
+            note(gc, g_strdup_printf("machine '%s': %s", name, what),
+                 is_removed ? "removed" : "undone", problem);
+        } else if (pidfd >= 0) {
+            revive_watcher(gc, name, plan);
+        }
+    }
+    if (machine_store_has(gc->host->store, name)) {
+        base_lock_free(lock);
+    } else {
+        base_lock_free_and_unlink(lock);
+    }
+}
+
+static void collect_machines(Gc *gc)
+{
+    g_auto(GStrv) names = machine_store_names(gc->host->store, NULL);
+    for (unsigned i = 0; names && names[i]; i++) {
+        collect_machine(gc, names[i]);
+    }
+}
+
+/* Folders that never became, or are no longer, a machine: ".new-NAME" and ".gone-NAME", under
+ * NAME's lock. */
+static void collect_half_folders(Gc *gc)
+{
+    int machines_fd = gc->host->store->machines_fd;
+    int fd = openat(machines_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    for (struct dirent *entry; dir && (entry = readdir(dir));) {
+        const char *name = g_str_has_prefix(entry->d_name, ".new-")    ? entry->d_name + 5
+                           : g_str_has_prefix(entry->d_name, ".gone-") ? entry->d_name + 6
+                                                                       : NULL;
+        BaseLock *lock = name && *name ? machine_store_lock(gc->host->store, name, 0, NULL) : NULL;
+        if (!lock) {
+            continue;
+        }
+        GError *problem = NULL;
+        if (!gc->is_dry_run) {
+            base_dir_remove_tree(machines_fd, entry->d_name, &problem);
+        }
+        note(gc, g_strdup_printf("folder '%s/machines/%s'", gc->host->store->dir, entry->d_name),
+             "removed", problem);
+        if (machine_store_has(gc->host->store, name)) {
+            base_lock_free(lock);
+        } else {
+            base_lock_free_and_unlink(lock);
+        }
+    }
+    if (dir) {
+        closedir(dir);
+    }
+}
+
+/* --- what lies outside the folders
+ * ----------------------------------------------------------------------- */
+
+/* The name in "vm-run:<our state dir>:<name>", NULL: another state directory's. */
+static const char *our_name(const Gc *gc, const char *full_id)
+{
+    g_autofree char *prefix = g_strdup_printf("vm-run:%s:", gc->host->store->dir);
+    return full_id && g_str_has_prefix(full_id, prefix) ? full_id + strlen(prefix) : NULL;
+}
+
+/* Domains of ours whose folder was lost: their QEMU is ended only when nothing else knows them. */
+static void collect_domain(Gc *gc, VirtConn *conn, const VirtDomain *domain)
+{
+    const char *id = domain->owner ? strchr(domain->owner, '\n') : NULL;
+    const char *name = id ? our_name(gc, id + 1) : NULL;
+    if (!name || machine_store_has(gc->host->store, name)) {
+        return;
+    }
+    g_autoptr(MachineIdent) ident = machine_ident_new(gc->host->store->dir, name);
+    BaseLock *lock = strcmp(ident->uuid, domain->uuid) == 0
+                         ? machine_store_lock(gc->host->store, name, 0, NULL)
+                         : NULL;
+    if (!lock) {
+        return;
+    }
+    GError *problem = NULL;
+    if (!gc->is_dry_run && virt_destroy(conn, domain->uuid, &problem)) {
+        virt_undefine(conn, domain->uuid, &problem);
+    }
+    note(gc, g_strdup_printf("domain '%s' (its folder is gone)", domain->name), "removed", problem);
+    base_lock_free_and_unlink(lock);
+}
+
+static void collect_domains(Gc *gc, GError **error)
+{
+    VirtConn *conn = machine_host_virt(gc->host, NULL, error);
+    g_autoptr(GPtrArray) domains = conn ? virt_list_ours(conn, error) : NULL;
+    for (unsigned i = 0; domains && i < domains->len; i++) {
+        collect_domain(gc, conn, g_ptr_array_index(domains, i));
+    }
+}
+
+/* Does a machine here own this (its uuid, or the name of its folder of sockets), and is it in a
+ * boot? */
+static bool is_owned(const Gc *gc, const char *mark)
+{
+    g_auto(GStrv) names = machine_store_names(gc->host->store, NULL);
+    for (unsigned i = 0; names && names[i]; i++) {
+        g_autoptr(MachineIdent) ident = machine_ident_new(gc->host->store->dir, names[i]);
+        if (g_str_has_prefix(mark, ident->uuid) || strcmp(mark, ident->run_name) == 0) {
+            autofd int dirfd = machine_store_open_machine(gc->host->store, names[i], NULL);
+            Journal journal;
+            machine_journal_read(dirfd, &journal);
+            return journal.is_open || faccessat(dirfd, "boot.json", F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+        }
+    }
+    return false;
+}
+
+/* Taps: the mark is "vm-run:<store id>:<machine uuid>:<nic>". */
+static void collect_links(Gc *gc)
+{
+    g_autoptr(MachineIdent) ident = machine_ident_new(gc->host->store->dir, "x");
+    g_autofree char *prefix = g_strdup_printf("vm-run:%s:", ident->store_id);
+    g_autoptr(GPtrArray) links = net_tap_list(NULL);
+    for (unsigned i = 0; links && i < links->len; i++) {
+        g_auto(GStrv) parts = g_strsplit(g_ptr_array_index(links, i), " ", 2);
+        const char *tag = parts[0] ? parts[1] : NULL;
+        if (!tag || !g_str_has_prefix(tag, prefix) || is_owned(gc, tag + strlen(prefix))) {
+            continue;
+        }
+        GError *problem = NULL;
+        if (!gc->is_dry_run) {
+            net_tap_remove(parts[0], tag, &problem);
+        }
+        note(gc, g_strdup_printf("link '%s'", parts[0]), "removed", problem);
+    }
+}
+
+/* Folders of sockets: "<store id>.<short id>". */
+static void collect_run_dirs(Gc *gc)
+{
+    g_autoptr(MachineIdent) ident = machine_ident_new(gc->host->store->dir, "x");
+    g_autofree char *prefix = g_strdup_printf("%s.", ident->store_id);
+    g_autofree char *parent = machine_store_run_parent(gc->host->store);
+    autofd int parent_fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = parent_fd < 0 ? -1 : openat(parent_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    for (struct dirent *entry; dir && (entry = readdir(dir));) {
+        if (!g_str_has_prefix(entry->d_name, prefix) || is_owned(gc, entry->d_name)) {
+            continue;
+        }
+        GError *problem = NULL;
+        if (!gc->is_dry_run) {
+            base_dir_remove_tree(parent_fd, entry->d_name, &problem);
+        }
+        note(gc, g_strdup_printf("folder '%s/%s'", parent, entry->d_name), "removed", problem);
+    }
+    if (dir) {
+        closedir(dir);
+    }
+}
+
+static void collect_locks(Gc *gc)
+{
+    int fd = openat(gc->host->store->locks_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    for (struct dirent *entry; dir && (entry = readdir(dir));) {
+        if (!g_str_has_suffix(entry->d_name, ".lock")) {
+            continue;
+        }
+        g_autofree char *name = g_strndup(entry->d_name, strlen(entry->d_name) - strlen(".lock"));
+        if (machine_store_has(gc->host->store, name)) {
+            continue;
+        }
+        BaseLock *lock = gc->is_dry_run ? NULL : machine_store_lock(gc->host->store, name, 0, NULL);
+        if (lock && machine_store_has(gc->host->store, name)) {
+            base_lock_free(lock);
+        } else if (lock) {
+            base_lock_free_and_unlink(lock);
+        }
+    }
+    if (dir) {
+        closedir(dir);
+    }
+}
+
+GPtrArray *machine_gc(MachineHost *host, bool is_dry_run, GError **error)
+{
+    Gc gc = {host, is_dry_run, g_ptr_array_new_with_free_func(gc_item_free), false};
+    if (host->store->machines_fd < 0) {
+        return gc.items;
+    }
+    collect_half_folders(&gc);
+    collect_machines(&gc);
+    GError *problem = NULL;
+    collect_domains(&gc, &problem);
+    machine_host_release(host);
+    collect_links(&gc);
+    collect_run_dirs(&gc);
+    collect_locks(&gc);
+    if (problem) {
+        g_propagate_prefixed_error(error, problem, "domains were not looked at: ");
+    } else if (gc.has_failed) {
+        base_fail(error, VM_ERROR_LEFTOVER, "some of it could not be removed");
+    }
+    return gc.items;
+}

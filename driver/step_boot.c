@@ -1,0 +1,335 @@
+#include "driver/step_boot.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/file.h"
+#include "base/proc.h"
+#include "driver/qmp.h"
+#include "driver/virt.h"
+#include "driver/watch.h"
+#include "net/port.h"
+
+#define QMP_TIMEOUT_MS     15000
+#define SERIAL_LIMIT_BYTES (4 * 1024 * 1024)
+#define STALL_MS           60000 /* no serial byte for this long: said as a stall */
+#define STALL_TCG_MS       120000
+#define NVRAM_MAX_BYTES    (64 * 1024 * 1024)
+
+static VirtConn *conn_of(StepContext *c, GError **error)
+{
+    return machine_host_virt(c->host, c->plan->uri, error);
+}
+
+/* --- define
+ * ------------------------------------------------------------------------------------------ */
+
+/* UEFI variables: a private copy of the firmware's template, made once and kept with the machine.
+ */
+static bool make_nvram(StepContext *c, GError **error)
+{
+    const MachinePlan *plan = c->plan;
+    if (plan->firmware == SPEC_FIRMWARE_BIOS ||
+        faccessat(c->dirfd, "nvram.fd", F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
+        return true;
+    }
+    gsize n = 0;
+    g_autofree char *vars = base_file_read_user(plan->uefi_vars, NVRAM_MAX_BYTES, &n, error);
+    if (!vars || !base_file_write_whole(c->dirfd, "nvram.fd", vars, n, 0600, error)) {
+        g_prefix_error(error, "UEFI variables: ");
+        return false;
+    }
+    if (geteuid() == 0 &&
+        fchownat(c->dirfd, "nvram.fd", plan->qemu_uid, plan->qemu_gid, AT_SYMLINK_NOFOLLOW) < 0) {
+        base_error_set_errno(error, errno,
+                             "UEFI variables: cannot give '%s/nvram.fd' to the user of QEMU",
+                             plan->dir);
+        return false;
+    }
+    return true;
+}
+
+bool step_define_apply(StepContext *c, unsigned index G_GNUC_UNUSED, GError **error)
+{
+    const MachinePlan *plan = c->plan;
+    g_autofree char *xml = machine_plan_domain_xml(plan, c->spec, error);
+    VirtConn *conn = xml && make_nvram(c, error) ? conn_of(c, error) : NULL;
+    if (!conn) {
+        return false;
+    }
+    GError *problem = NULL;
+    VirtDomain *other = virt_find_by_name(conn, plan->ident->name, &problem);
+    bool is_foreign = other && strcmp(other->uuid, plan->ident->uuid) != 0;
+    g_autofree char *owner = other ? g_strdup(other->owner) : NULL;
+    virt_domain_free(other);
+    if (problem) {
+        g_propagate_error(error, problem);
+        return false;
+    }
+    if (is_foreign) {
+        return base_fail(
+            error, VM_ERROR_EXISTS,
+            "domain '%s': libvirt has one of this name that %s - choose another --name",
+            plan->ident->name, owner ? "belongs to another state directory" : "is not ours");
+    }
+    return virt_define(conn, xml, error);
+}
+
+bool step_define_undo(MachineHost *host, const MachinePlan *plan, int dirfd G_GNUC_UNUSED,
+                      unsigned index G_GNUC_UNUSED, GError **error)
+{
+    VirtConn *conn = machine_host_virt(host, plan->uri, error);
+    return conn && virt_undefine(conn, plan->ident->uuid, error);
+}
+
+/* --- boot
+ * --------------------------------------------------------------------------------------------- */
+
+static int open_disk_file(StepContext *c, const char *file, bool is_writable, GError **error)
+{
+    int fd = openat(c->dirfd, file, (is_writable ? O_RDWR : O_RDONLY) | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0) {
+        base_error_set_errno(error, errno, "cannot open '%s/%s'", c->plan->dir, file);
+    }
+    return fd;
+}
+
+typedef struct {
+    GArray *fds;       /* of VirtDiskFd */
+    GPtrArray *groups; /* of char* */
+} FdList;
+
+static void fd_list_add(FdList *list, char *group, int fd, bool is_writable)
+{
+    VirtDiskFd item = {group, fd, is_writable};
+    g_array_append_val(list->fds, item);
+    g_ptr_array_add(list->groups, group);
+}
+
+/* The top of each disk is opened here; the base is the descriptor that was vetted. */
+static bool collect_fds(StepContext *c, FdList *list, GError **error)
+{
+    for (unsigned i = 0; i < c->plan->disks->len; i++) {
+        const PlanDisk *disk = g_ptr_array_index(c->plan->disks, i);
+        int fd = open_disk_file(c, disk->file, !disk->is_readonly, error);
+        if (fd < 0) {
+            return false;
+        }
+        fd_list_add(list, g_strdup(disk->name), fd, !disk->is_readonly);
+        if (disk->base_path && !disk->is_copy) {
+            int base_fd = fcntl(c->bases[i]->fd, F_DUPFD_CLOEXEC, 3);
+            if (base_fd < 0) {
+                base_error_set_errno(error, errno, "disk '%s'", disk->name);
+                return false;
+            }
+            fd_list_add(list, g_strdup_printf("%s-base", disk->name), base_fd, false);
+        }
+    }
+    int seed = open_disk_file(c, "seed.iso", false, error);
+    if (seed < 0) {
+        return false;
+    }
+    fd_list_add(list, g_strdup("seed"), seed, false);
+    return true;
+}
+
+static bool start_domain(StepContext *c, VirtConn *conn, GError **error)
+{
+    if (!c->plan->is_fd_mode) {
+        return virt_start(conn, c->plan->ident->uuid, NULL, 0, error);
+    }
+    FdList list = {g_array_new(FALSE, FALSE, sizeof(VirtDiskFd)),
+                   g_ptr_array_new_with_free_func(g_free)};
+    bool is_ok =
+        collect_fds(c, &list, error) &&
+        virt_start(conn, c->plan->ident->uuid, (VirtDiskFd *)list.fds->data, list.fds->len, error);
+    for (unsigned i = 0; i < list.fds->len; i++) {
+        close(g_array_index(list.fds, VirtDiskFd, i).fd);
+    }
+    g_array_unref(list.fds);
+    g_ptr_array_unref(list.groups);
+    return is_ok;
+}
+
+static char *qmp_path(const MachinePlan *plan)
+{
+    return g_build_filename(plan->run_dir, "q", NULL);
+}
+
+/* Success only when QEMU itself has answered; then it is known by pid and start time. */
+static bool identify_qemu(StepContext *c, GError **error)
+{
+    g_autofree char *path = qmp_path(c->plan);
+    g_autoptr(MachineQmp) qmp = machine_qmp_open(path, QMP_TIMEOUT_MS, &c->boot->qemu_pid, error);
+    if (!qmp) {
+        g_prefix_error(error, "QEMU's monitor: ");
+        return false;
+    }
+    c->boot->qemu_start = base_proc_start_ticks(c->boot->qemu_pid);
+    return machine_boot_save(c->dirfd, c->boot, error);
+}
+
+bool step_boot_apply(StepContext *c, unsigned index G_GNUC_UNUSED, GError **error)
+{
+    VirtConn *conn = conn_of(c, error);
+    if (!conn || !start_domain(c, conn, error)) {
+        return false;
+    }
+    return c->plan->is_test_driver || identify_qemu(c, error);
+}
+
+bool step_boot_undo(MachineHost *host, const MachinePlan *plan, int dirfd,
+                    unsigned index G_GNUC_UNUSED, GError **error)
+{
+    g_autoptr(MachineBoot) boot = dirfd >= 0 ? machine_boot_load(dirfd, NULL) : NULL;
+    if (boot && !machine_qemu_end(boot, error)) {
+        return false;
+    }
+    VirtConn *conn = machine_host_virt(host, plan->uri, error);
+    return conn && virt_destroy(conn, plan->ident->uuid, error);
+}
+
+/* --- forward
+ * ------------------------------------------------------------------------------------------ */
+
+static const PlanNic *user_nic(const MachinePlan *plan)
+{
+    for (unsigned i = 0; i < plan->nics->len; i++) {
+        const PlanNic *nic = g_ptr_array_index(plan->nics, i);
+        if (nic->kind == SPEC_NET_USER) {
+            return nic;
+        }
+    }
+    return NULL;
+}
+
+static bool forward_one(StepContext *c, MachineQmp *qmp, const char *netdev,
+                        const PlanForward *from, GError **error)
+{
+    uint16_t port = 0;
+    GError *problem = NULL;
+    if (!machine_qmp_forward(qmp, netdev, from->proto, from->host_addr, from->host_port,
+                             from->guest_port, &port, &problem)) {
+        SpecProto proto = strcmp(from->proto, "udp") == 0 ? SPEC_PROTO_UDP : SPEC_PROTO_TCP;
+        GError *named = NULL;
+        if (from->host_port && !net_port_probe(from->host_addr, from->host_port, proto, &named)) {
+            g_clear_error(&problem); /* says who holds the port */
+            problem = named;
+        }
+        g_propagate_prefixed_error(error, problem, "port %s:%u: ", from->host_addr,
+                                   from->host_port);
+        return false;
+    }
+    MachineForward *forward = g_new0(MachineForward, 1);
+    *forward =
+        (MachineForward){g_strdup(from->proto), g_strdup(from->host_addr), port, from->guest_port};
+    g_ptr_array_add(c->boot->forwards, forward);
+    if (from->is_ssh) {
+        c->boot->ssh_port = port;
+    }
+    json_t *members =
+        json_pack("{s:s,s:s,s:i,s:i}", "proto", forward->proto, "host_addr", forward->host_addr,
+                  "host_port", port, "guest_port", forward->guest_port);
+    char *json = json_dumps(members, JSON_COMPACT);
+    machine_step_event(c, "forward", json);
+    free(json);
+    json_decref(members);
+    return true;
+}
+
+/* ssh finds the key by the machine's name (HostKeyAlias) and, used by hand, by address and port. */
+static bool write_known_hosts(StepContext *c, GError **error)
+{
+    g_auto(GStrv) parts = g_strsplit(c->host_key->public_line, " ", 3);
+    g_autofree char *text = g_strdup_printf("%s,[127.0.0.1]:%u %s %s\n", c->plan->ident->name,
+                                            c->boot->ssh_port, parts[0], parts[0] ? parts[1] : "");
+    return base_file_write_whole(c->dirfd, "known_hosts", text, strlen(text), 0600, error);
+}
+
+bool step_forward_apply(StepContext *c, unsigned index G_GNUC_UNUSED, GError **error)
+{
+    g_autofree char *path = qmp_path(c->plan);
+    g_autoptr(MachineQmp) qmp = machine_qmp_open(path, QMP_TIMEOUT_MS, NULL, error);
+    const PlanNic *nic = user_nic(c->plan);
+    if (!qmp || !nic) {
+        return false;
+    }
+    for (unsigned i = 0; i < c->plan->forwards->len; i++) {
+        if (!forward_one(c, qmp, nic->netdev, g_ptr_array_index(c->plan->forwards, i), error)) {
+            return false;
+        }
+    }
+    return machine_boot_save(c->dirfd, c->boot, error) && write_known_hosts(c, error);
+}
+
+/* Forwards live in QEMU and end with it: there is nothing else to take back. */
+bool step_forward_undo(MachineHost *host G_GNUC_UNUSED, const MachinePlan *plan G_GNUC_UNUSED,
+                       int dirfd, unsigned index G_GNUC_UNUSED, GError **error)
+{
+    return dirfd < 0 || unlinkat(dirfd, "known_hosts", 0) == 0 || errno == ENOENT ||
+           base_fail(error, VM_ERROR_LEFTOVER, "cannot remove 'known_hosts': %s",
+                     g_strerror(errno));
+}
+
+/* --- watch
+ * -------------------------------------------------------------------------------------------- */
+
+static json_t *end_command(const StepContext *c)
+{
+    g_autofree char *self = g_file_read_link("/proc/self/exe", NULL);
+    g_autofree char *folder = self ? g_path_get_dirname(self) : NULL;
+    g_autofree char *program = g_build_filename(folder ? folder : "/usr/bin", "vm-run", NULL);
+    return json_pack("[s,s,s,s,s]", program, "internal-end", "--state-dir", c->host->store->dir,
+                     c->plan->ident->name);
+}
+
+static bool write_watch_json(StepContext *c, GError **error)
+{
+    const MachinePlan *plan = c->plan;
+    const MachineSpec *spec = c->spec;
+    g_autofree char *qmp = qmp_path(plan);
+    g_autofree char *status = g_build_filename(plan->run_dir, "s", NULL);
+    g_autofree char *serial = g_build_filename(plan->dir, "serial.log", NULL);
+    json_t *root = json_pack("{s:i,s:s,s:I,s:I,s:i,s:I,s:s,s:s,s:I,s:s,s:b}", "v", 1, "name",
+                             plan->ident->name, "boot", (json_int_t)c->boot->boot, "start_ms",
+                             (json_int_t)c->boot->start_ms, "qemu_pid", (int)c->boot->qemu_pid,
+                             "qemu_start", (json_int_t)c->boot->qemu_start, "qmp", qmp,
+                             "serial_log", plan->has_console ? serial : "", "log_limit_bytes",
+                             (json_int_t)SERIAL_LIMIT_BYTES, "status", status, "agent", 1);
+    json_t *rest = json_pack(
+        "{s:s,s:i,s:b,s:b,s:s,s:I,s:I,s:I,s:i,s:o}", "ssh_addr", "127.0.0.1", "ssh_port",
+        c->boot->ssh_port, "has_seed", 1, "wants_cloud_init", 1, "firmware",
+        plan->firmware == SPEC_FIRMWARE_BIOS ? "bios" : "uefi", "stall_ms",
+        (json_int_t)(plan->accel == SPEC_ACCEL_TCG ? STALL_TCG_MS : STALL_MS), "boot_ms",
+        (json_int_t)spec->timeouts.boot_ms, "ready_ms", (json_int_t)spec->timeouts.ready_ms,
+        "ready", (int)spec->ready, "end_command", end_command(c));
+    json_object_update(root, rest);
+    char *text = json_dumps(root, JSON_COMPACT);
+    json_decref(rest);
+    json_decref(root);
+    bool is_ok = base_file_write_whole(c->dirfd, "watch.json", text, strlen(text), 0600, error);
+    free(text);
+    return is_ok;
+}
+
+bool step_watch_apply(StepContext *c, unsigned index G_GNUC_UNUSED, GError **error)
+{
+    g_autofree char *program = machine_watch_program(error);
+    if (!program || !write_watch_json(c, error)) {
+        return false;
+    }
+    machine_host_release(c->host); /* the watcher's end command may need it */
+    return machine_watch_begin(program, c->plan->dir, error);
+}
+
+bool step_watch_undo(MachineHost *host G_GNUC_UNUSED, const MachinePlan *plan,
+                     int dirfd G_GNUC_UNUSED, unsigned index G_GNUC_UNUSED, GError **error)
+{
+    return machine_watch_end(plan->dir, error);
+}
