@@ -5,31 +5,39 @@
 #include <glib.h>
 
 /*
- * Taps of ours on a bridge that somebody else owns. Name: "vmt" + 12 base32 characters from the machine's id
- * and the NIC's index (15 characters); the whole owner tag as altname. rtnetlink by libnl-3, no exec. Idempotent.
+ * Taps of ours on a bridge that somebody else owns. Name: "vmt" + 12 base32 characters from the
+ * machine's id and the NIC's index (15 characters); the whole owner tag as alternative name.
+ * rtnetlink, no exec. Idempotent. All of it concerns the network namespace of the calling thread.
  */
 typedef struct {
-    const char *name;       /* <= 15 characters */
-    const char *owner_tag;  /* "vm-run:<machine uuid>:<nic>", the altname */
-    const char *bridge;     /* existing bridge */
-    const char *mac;        /* of the guest's NIC; the tap's own differs (fe: prefix), NULL: kernel's choice */
-    uid_t owner_uid;        /* who may open it: the QEMU user */
+    const char *name;      /* <= 15 characters */
+    const char *owner_tag; /* "vm-run:<machine uuid>:<nic>", the altname */
+    const char *bridge;    /* existing bridge */
+    const char *mac;       /* of the guest's NIC; the tap's own is the same with fe: in front, above
+                              all others, so that the bridge never takes it; NULL: kernel's choice */
+    uid_t owner_uid;       /* who may open it: the QEMU user */
     gid_t owner_gid;
-    uint32_t mtu;           /* 0: the bridge's */
+    uint32_t mtu; /* 0: the bridge's */
 } NetTap;
 
 /* Transfer full. */
 char *net_tap_name(const char *machine_uuid, unsigned nic_index);
 char *net_tap_owner_tag(const char *machine_uuid, unsigned nic_index);
 
-/* Makes the persistent tap, tags it, sets owner, enslaves it and sets it up; reads everything back. Already there with our
- * tag: only what differs is changed. A link of that name without our tag: EXISTS, untouched. NOT_FOUND: no such bridge; DENIED: no CAP_NET_ADMIN. */
+/* Makes the persistent tap (single queue), tags it, sets owner, enslaves it and sets it up; reads
+ * everything back. Already there with our tag: only what differs is changed, and nothing is sent
+ * when nothing does. A link of that name without our tag: EXISTS, untouched. NOT_FOUND: no such
+ * bridge; DENIED: no CAP_NET_ADMIN; HOST: no /dev/net/tun; BUSY: its owner must change while QEMU
+ * has it open; NET: a malformed name, tag or MAC. After a failure, or our death, a tap that was not
+ * there before is not there. 1-2 ms. */
 bool net_tap_create(const NetTap *tap, GError **error);
 
-/* Removes it when it is there and carries our tag; absent is success; a foreign one: EXISTS, untouched. */
+/* Removes it when it is there (also under another name) and carries our tag; absent is success; a
+ * foreign one of that name: EXISTS, untouched. Waits for the kernel, 15-21 ms. */
 bool net_tap_remove(const char *name, const char *owner_tag, GError **error);
 
-/* Names of all links whose altname starts with "vm-run:" and their tags: for gc. GPtrArray of char* "name tag", transfer full. */
+/* Names of all links whose altname starts with "vm-run:" and their tags, for gc. GPtrArray of char*
+ * "name tag", transfer full. */
 GPtrArray *net_tap_list(GError **error);
 
 /* Is there a bridge of this name here? false without error: no. */

@@ -1,0 +1,335 @@
+#include "net/tap.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if_tun.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include "base/error.h"
+#include "base/failpoint.h"
+#include "base/fd.h"
+#include "base/report.h"
+#include "net/link.h"
+
+/*
+ * How it works. A tap exists while a descriptor of it is open, or for ever once TUNSETPERSIST is
+ * set. So a new tap is opened, tagged, given its owner, enslaved, set up and read back, and made
+ * persistent as the very last thing: whatever fails before, closing the descriptor (or our death)
+ * removes it, and no tap without our tag is ever left. Opening with IFF_TUN_EXCL never attaches to
+ * somebody else's.
+ */
+
+#define TAG_PREFIX "vm-run:"
+
+enum { NAME_HASH_CHARS = 12, BASE32_BITS = 5, MAC_GROUP_BIT = 1, MAC_TAP_FIRST_BYTE = 0xfe };
+
+/* As libvirt and QEMU open it; the flags of the last opener count (Linux drivers/net/tun.c). */
+enum { TAP_FLAGS = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
+
+char *net_tap_name(const char *machine_uuid, unsigned nic_index)
+{
+    static const char digits[] = "abcdefghijklmnopqrstuvwxyz234567";
+    g_autofree char *text = g_strdup_printf("tap:%s:%u", machine_uuid, nic_index);
+    g_autoptr(GChecksum) sum = g_checksum_new(G_CHECKSUM_SHA256);
+    guint8 hash[32];
+    gsize n_hash = sizeof hash;
+    g_checksum_update(sum, (const guchar *)text, -1);
+    g_checksum_get_digest(sum, hash, &n_hash);
+    guint64 bits;
+    memcpy(&bits, hash, sizeof bits);
+    bits = GUINT64_FROM_BE(bits);
+    char name[NAME_HASH_CHARS + 1] = "";
+    for (int i = 0; i < NAME_HASH_CHARS; i++) {
+        name[i] = digits[bits >> (64 - BASE32_BITS)];
+        bits <<= BASE32_BITS;
+    }
+    return g_strconcat("vmt", name, NULL);
+}
+
+char *net_tap_owner_tag(const char *machine_uuid, unsigned nic_index)
+{
+    return g_strdup_printf(TAG_PREFIX "%s:%u", machine_uuid, nic_index);
+}
+
+/* --- checks -------------------------------------------------------------------- */
+
+static bool check_tag(const char *tag, GError **error)
+{
+    size_t n = strlen(tag);
+    bool is_good = n <= NET_ALTNAME_MAX_BYTES && g_str_has_prefix(tag, TAG_PREFIX);
+    for (const char *c = tag; is_good && *c; c++) {
+        is_good = g_ascii_isgraph(*c) && *c != '/' && *c != '%';
+    }
+    if (!is_good) {
+        g_autofree char *shown = base_report_escape(tag, 150);
+        return base_fail(error, VM_ERROR_NET, "'%s' is no owner tag of a tap", shown);
+    }
+    return true;
+}
+
+/* The tap's own address: the guest's with fe in front. */
+static bool parse_mac(const char *text, uint8_t out_mac[NET_MAC_BYTES], GError **error)
+{
+    int n_used = 0;
+    uint8_t mac[NET_MAC_BYTES];
+    bool is_good = sscanf(text, "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx%n", &mac[0], &mac[1], &mac[2],
+                          &mac[3], &mac[4], &mac[5], &n_used) == NET_MAC_BYTES &&
+                   n_used == 17 && !text[17] && !(mac[0] & MAC_GROUP_BIT);
+    if (!is_good) {
+        g_autofree char *shown = base_report_escape(text, 60);
+        return base_fail(error, VM_ERROR_NET, "'%s' is no MAC address of one station", shown);
+    }
+    mac[0] = MAC_TAP_FIRST_BYTE;
+    memcpy(out_mac, mac, sizeof mac);
+    return true;
+}
+
+static bool is_ours(const NetLink *link, const char *owner_tag)
+{
+    return link->is_tap && net_link_has_altname(link, owner_tag);
+}
+
+/* The link that is called `name`, not one that has it as an alternative name; a foreign tap of that
+ * name, or one whose alternative name it is, is EXISTS. *out_link NULL: the name is free. */
+static bool find_ours(NetSocket *sock, const char *name, const char *owner_tag, NetLink **out_link,
+                      GError **error)
+{
+    g_autoptr(NetLink) link = NULL;
+    if (!net_link_find(sock, name, &link, error)) {
+        return false;
+    }
+    if (link && !is_ours(link, owner_tag)) {
+        return base_fail(error, VM_ERROR_EXISTS,
+                         "tap '%s': a link of that name is there that is not ours - left as it is",
+                         name);
+    }
+    *out_link = g_steal_pointer(&link);
+    return true;
+}
+
+static bool find_bridge(NetSocket *sock, const char *name, NetLink **out_bridge, GError **error)
+{
+    g_autoptr(NetLink) link = NULL;
+    if (!net_link_name_check(name, error) || !net_link_find(sock, name, &link, error)) {
+        return false;
+    }
+    if (!link || strcmp(link->kind, "bridge")) {
+        return base_fail(error, VM_ERROR_NOT_FOUND, "%s '%s' - name a bridge of this host",
+                         link ? "this link is no bridge:" : "there is no bridge", name);
+    }
+    *out_bridge = g_steal_pointer(&link);
+    return true;
+}
+
+/* --- the tap's descriptor ------------------------------------------------------ */
+
+static int fail_open(const char *name, bool is_new, int errnum, GError **error)
+{
+    if (errnum == EBUSY && is_new) {
+        errnum = EEXIST; /* IFF_TUN_EXCL's word */
+    }
+    base_error_set_errno(error, errnum, "tap '%s': cannot %s it%s", name, is_new ? "make" : "open",
+                         errnum == EPERM ? " without CAP_NET_ADMIN" : "");
+    return -1;
+}
+
+/* Opens the tap, -1 on error. is_new: makes it; EXISTS when there is a link of that name. */
+static int open_tap(const char *name, bool is_new, GError **error)
+{
+    int flags = TAP_FLAGS | (is_new ? IFF_TUN_EXCL : 0);
+    struct ifreq request = {.ifr_flags = (short)(unsigned short)flags};
+    autofd int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+    if (fd < 0 && errno != EACCES && errno != EMFILE && errno != ENFILE) {
+        base_fail(error, VM_ERROR_HOST, "cannot open '/dev/net/tun': %s - load it: modprobe tun",
+                  g_strerror(errno));
+        return -1;
+    }
+    g_strlcpy(request.ifr_name, name, sizeof request.ifr_name);
+    if (fd < 0 || ioctl(fd, TUNSETIFF, &request)) {
+        return fail_open(name, is_new, errno, error);
+    }
+    return base_fd_steal(&fd);
+}
+
+static bool set_owner(int fd, const NetTap *tap, GError **error)
+{
+    if (ioctl(fd, TUNSETOWNER, (unsigned long)tap->owner_uid) ||
+        ioctl(fd, TUNSETGROUP, (unsigned long)tap->owner_gid)) {
+        base_error_set_errno(error, errno, "tap '%s': cannot give it to user %u, group %u",
+                             tap->name, tap->owner_uid, tap->owner_gid);
+        return false;
+    }
+    return true;
+}
+
+static bool set_persistent(int fd, const NetTap *tap, GError **error)
+{
+    int errnum = base_failpoint("tap.persist");
+    if (!errnum && ioctl(fd, TUNSETPERSIST, 1UL)) {
+        errnum = errno;
+    }
+    if (errnum) {
+        base_error_set_errno(error, errnum, "tap '%s': cannot make it persistent", tap->name);
+        return false;
+    }
+    return true;
+}
+
+/* --- wanted against found ------------------------------------------------------ */
+
+/* What a tap is to be, worked out from the request and its bridge. */
+typedef struct {
+    const NetTap *tap;
+    unsigned bridge_index;
+    uint32_t mtu;
+    uint8_t mac[NET_MAC_BYTES]; /* unless tap->mac is NULL */
+} Wanted;
+
+static bool want(Wanted *wanted, NetSocket *sock, const NetTap *tap, GError **error)
+{
+    g_autoptr(NetLink) bridge = NULL;
+    if (!net_link_name_check(tap->name, error) || !check_tag(tap->owner_tag, error) ||
+        (tap->mac && !parse_mac(tap->mac, wanted->mac, error)) ||
+        !find_bridge(sock, tap->bridge, &bridge, error)) {
+        return false;
+    }
+    wanted->tap = tap;
+    wanted->bridge_index = bridge->index;
+    wanted->mtu = tap->mtu ? tap->mtu : bridge->mtu;
+    return true;
+}
+
+/* Fills in only what differs. */
+static NetLinkChange difference(const Wanted *wanted, const NetLink *link)
+{
+    NetLinkChange change = {0};
+    if (wanted->tap->mac && memcmp(wanted->mac, link->mac, NET_MAC_BYTES)) {
+        change.mac = wanted->mac;
+    }
+    if (link->mtu != wanted->mtu) {
+        change.mtu = wanted->mtu;
+    }
+    if (link->bridge_index != wanted->bridge_index) {
+        change.bridge_index = &wanted->bridge_index;
+    }
+    change.silences_ipv6 = !link->is_ipv6_silent;
+    change.sets_up = !link->is_up;
+    return change;
+}
+
+static bool is_owner_right(const NetTap *tap, const NetLink *link)
+{
+    return link->owner_uid == tap->owner_uid && link->owner_gid == tap->owner_gid;
+}
+
+/* Brings the link to what is wanted, tag and owner apart, and reads it back. */
+static bool settle(NetSocket *sock, const Wanted *wanted, const NetLink *link, GError **error)
+{
+    NetLinkChange change = difference(wanted, link);
+    if (!net_link_change(sock, link, &change, error)) {
+        return false;
+    }
+    g_autoptr(NetLink) found = NULL;
+    if (!find_ours(sock, wanted->tap->name, wanted->tap->owner_tag, &found, error)) {
+        return false;
+    }
+    NetLinkChange left = found ? difference(wanted, found) : change;
+    if (!found || !is_owner_right(wanted->tap, found) || left.mac || left.mtu ||
+        left.bridge_index || left.silences_ipv6 || left.sets_up) {
+        return base_fail(error, VM_ERROR_HOST,
+                         "tap '%s': somebody else changes it: it does not stay as it was set",
+                         wanted->tap->name);
+    }
+    return true;
+}
+
+static bool create_new(NetSocket *sock, const Wanted *wanted, GError **error)
+{
+    const NetTap *tap = wanted->tap;
+    g_autoptr(NetLink) link = NULL;
+    autofd int fd = open_tap(tap->name, true, error);
+    if (fd < 0 || !net_link_find(sock, tap->name, &link, error)) {
+        return false;
+    }
+    if (!link) {
+        return base_fail(error, VM_ERROR_HOST, "tap '%s': it vanished while it was made",
+                         tap->name);
+    }
+    return net_link_add_altname(sock, link, tap->owner_tag, error) && set_owner(fd, tap, error) &&
+           settle(sock, wanted, link, error) && set_persistent(fd, tap, error);
+}
+
+/* The owner can be changed at an open descriptor only: BUSY when QEMU holds the single queue. */
+static bool mend_owner(const NetTap *tap, GError **error)
+{
+    autofd int fd = open_tap(tap->name, false, error);
+    return fd >= 0 && set_owner(fd, tap, error) && set_persistent(fd, tap, error);
+}
+
+bool net_tap_create(const NetTap *tap, GError **error)
+{
+    Wanted wanted = {0};
+    g_autoptr(NetLink) link = NULL;
+    g_autoptr(NetSocket) sock = net_socket_open(error);
+    if (!sock || !want(&wanted, sock, tap, error) ||
+        !find_ours(sock, tap->name, tap->owner_tag, &link, error)) {
+        return false;
+    }
+    if (!link) {
+        return create_new(sock, &wanted, error);
+    }
+    if ((!is_owner_right(tap, link) || !link->is_persistent) && !mend_owner(tap, error)) {
+        return false;
+    }
+    return settle(sock, &wanted, link, error);
+}
+
+/* --- removing and listing ------------------------------------------------------ */
+
+bool net_tap_remove(const char *name, const char *owner_tag, GError **error)
+{
+    g_autoptr(NetLink) link = NULL;
+    if (!net_link_name_check(name, error) || !check_tag(owner_tag, error)) {
+        return false;
+    }
+    g_autoptr(NetSocket) sock = net_socket_open(error);
+    if (!sock || !find_ours(sock, name, owner_tag, &link, error)) {
+        return false;
+    }
+    if (!link && !net_link_find(sock, owner_tag, &link, error)) { /* somebody renamed it? */
+        return false;
+    }
+    return !link || !is_ours(link, owner_tag) || net_link_delete(sock, link, error);
+}
+
+GPtrArray *net_tap_list(GError **error)
+{
+    g_autoptr(NetSocket) sock = net_socket_open(error);
+    g_autoptr(GPtrArray) links = sock ? net_link_list(sock, error) : NULL;
+    if (!links) {
+        return NULL;
+    }
+    GPtrArray *taps = g_ptr_array_new_with_free_func(g_free);
+    for (guint i = 0; i < links->len; i++) {
+        const NetLink *link = links->pdata[i];
+        for (guint k = 0; k < link->altnames->len; k++) {
+            const char *altname = link->altnames->pdata[k];
+            if (link->is_tap && g_str_has_prefix(altname, TAG_PREFIX)) {
+                g_ptr_array_add(taps, g_strdup_printf("%s %s", link->name, altname));
+            }
+        }
+    }
+    return taps;
+}
+
+bool net_bridge_probe(const char *name, bool *out_is_bridge, GError **error)
+{
+    g_autoptr(NetLink) link = NULL;
+    g_autoptr(NetSocket) sock = net_socket_open(error);
+    if (!sock || !net_link_find(sock, name, &link, error)) {
+        return false;
+    }
+    *out_is_bridge = link && !strcmp(link->kind, "bridge");
+    return true;
+}

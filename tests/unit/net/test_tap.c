@@ -1,0 +1,452 @@
+#include "net/tap.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <linux/if_tun.h>
+#include <linux/rtnetlink.h>
+#include <net/if.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <cmocka.h>
+#include "base/child.h"
+#include "base/error.h"
+#include "base/fd.h"
+#include "tests/unit/net/netns.h"
+
+#define UUID "1b4e28ba-2fa1-5d2b-883f-b9a761bde3fb"
+
+/* iproute2 is the other opinion: what our code made is read and disturbed by it. */
+static char *ip(const char *words)
+{
+    g_auto(GStrv) rest = g_strsplit(words, " ", -1);
+    g_autoptr(GPtrArray) argv = g_ptr_array_new();
+    g_autoptr(GError) error = NULL;
+    char *out = NULL;
+    BaseChild child = BASE_CHILD_INIT;
+    g_ptr_array_add(argv, (gpointer) "ip");
+    for (char **word = rest; *word; word++) {
+        g_ptr_array_add(argv, *word);
+    }
+    g_ptr_array_add(argv, NULL);
+    child.argv = (const char *const *)argv->pdata;
+    if (!base_child_run(&child, &out, NULL, &error)) {
+        print_message("ip %s: %s\n", words, error->message);
+    }
+    return out;
+}
+
+static void run_ip(const char *words)
+{
+    g_free(ip(words));
+}
+
+static json_t *show(const char *name)
+{
+    g_autofree char *words = g_strdup_printf("-details -json link show dev %s", name);
+    g_autofree char *text = ip(words);
+    json_t *list = json_loads(text ? text : "", 0, NULL);
+    json_t *link = json_incref(json_array_get(list, 0));
+    json_decref(list);
+    return link;
+}
+
+static const char *text_of(json_t *link, const char *key)
+{
+    const char *text = json_string_value(json_object_get(link, key));
+    return text ? text : "";
+}
+
+static bool has_flag(json_t *link, const char *flag)
+{
+    size_t i;
+    json_t *value;
+    bool is_found = false;
+    json_array_foreach(json_object_get(link, "flags"), i, value)
+    {
+        is_found = is_found || !strcmp(json_string_value(value), flag);
+    }
+    return is_found;
+}
+
+/* A listener for link changes of the namespace. */
+static int watch_links(void)
+{
+    struct sockaddr_nl addr = {.nl_family = AF_NETLINK, .nl_groups = RTMGRP_LINK};
+    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
+    assert_int_equal(bind(fd, (struct sockaddr *)&addr, sizeof addr), 0);
+    return fd;
+}
+
+/* rtnl notifies before the request is acknowledged, so nothing has to be waited for. */
+static unsigned n_changes(int fd)
+{
+    char buffer[16384];
+    unsigned n = 0;
+    while (recv(fd, buffer, sizeof buffer, 0) > 0) {
+        n++;
+    }
+    return n;
+}
+
+static bool is_down(const char *name)
+{
+    json_t *link = show(name);
+    bool is = !strcmp(text_of(link, "operstate"), "DOWN");
+    json_decref(link);
+    return is;
+}
+
+/* The kernel tells of a lost carrier later, from a work queue: waits until it has, for the tap that
+ * we closed and for its bridge, and forgets what came. */
+static void settle(int watch, const char *name)
+{
+    gint64 end_us = g_get_monotonic_time() + 10 * G_USEC_PER_SEC;
+    while (!is_down(name) || !is_down("br0")) {
+        struct pollfd event = {.fd = watch, .events = POLLIN};
+        assert_true(g_get_monotonic_time() < end_us);
+        poll(&event, 1, 1000);
+        n_changes(watch);
+    }
+    n_changes(watch);
+}
+
+typedef struct {
+    char *name, *tag;
+    NetTap tap;
+} Fixture;
+
+static int set_up(void **state)
+{
+    Fixture *f = g_new0(Fixture, 1);
+    f->name = net_tap_name(UUID, 0);
+    f->tag = net_tap_owner_tag(UUID, 0);
+    f->tap = (NetTap){.name = f->name,
+                      .owner_tag = f->tag,
+                      .bridge = "br0",
+                      .mac = "52:54:00:12:34:56",
+                      .owner_uid = 1234,
+                      .owner_gid = 4321};
+    run_ip("link add br0 type bridge");
+    run_ip("link set br0 mtu 1400 up");
+    *state = f;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    Fixture *f = *state;
+    net_tap_remove(f->name, f->tag, NULL);
+    run_ip("link del br0");
+    g_free(f->name);
+    g_free(f->tag);
+    g_free(f);
+    return if_nametoindex("br0") == 0 ? 0 : 1;
+}
+
+static void assert_created(const NetTap *tap)
+{
+    g_autoptr(GError) error = NULL;
+    if (!net_tap_create(tap, &error)) {
+        fail_msg("%s", error->message);
+    }
+}
+
+static void assert_refused(const NetTap *tap, VmError code)
+{
+    g_autoptr(GError) error = NULL;
+    assert_false(net_tap_create(tap, &error));
+    if (!g_error_matches(error, VM_ERROR, (int)code)) {
+        fail_msg("code %d, expected %d: %s", error->code, (int)code, error->message);
+    }
+    for (const char *c = error->message; *c; c++) {
+        assert_true(*c >= ' ' && *c < 0x7f);
+    }
+}
+
+static void test_name_and_tag_of_id_then_steady_short_and_distinct(void **state)
+{
+    (void)state;
+    g_autofree char *name = net_tap_name(UUID, 0);
+    g_autofree char *again = net_tap_name(UUID, 0);
+    g_autofree char *second = net_tap_name(UUID, 1);
+    g_autofree char *tag = net_tap_owner_tag(UUID, 1);
+    assert_int_equal(strlen(name), IFNAMSIZ - 1);
+    assert_true(g_str_has_prefix(name, "vmt"));
+    assert_string_equal(name, again);
+    assert_string_not_equal(name, second);
+    assert_string_equal(tag, "vm-run:" UUID ":1");
+}
+
+static void test_create_then_everything_as_asked(void **state)
+{
+    Fixture *f = *state;
+    assert_created(&f->tap);
+    json_t *link = show(f->name);
+    json_t *data = json_object_get(json_object_get(link, "linkinfo"), "info_data");
+    assert_string_equal(text_of(link, "master"), "br0");
+    assert_string_equal(text_of(link, "address"), "fe:54:00:12:34:56");
+    assert_string_equal(text_of(link, "inet6_addr_gen_mode"), "none");
+    assert_string_equal(json_string_value(json_array_get(json_object_get(link, "altnames"), 0)),
+                        f->tag);
+    assert_int_equal(json_integer_value(json_object_get(link, "mtu")), 1400);
+    assert_true(has_flag(link, "UP"));
+    assert_string_equal(text_of(data, "type"), "tap");
+    assert_true(json_is_true(json_object_get(data, "persist")));
+    assert_true(json_is_false(json_object_get(data, "multi_queue")));
+    assert_int_equal(json_integer_value(json_object_get(data, "user")), 1234);
+    assert_int_equal(json_integer_value(json_object_get(data, "group")), 4321);
+    json_decref(link);
+}
+
+static void test_create_again_then_no_change_at_all(void **state)
+{
+    Fixture *f = *state;
+    autofd int watch = watch_links();
+    assert_created(&f->tap);
+    settle(watch, f->name);
+    assert_created(&f->tap);
+    assert_int_equal(n_changes(watch), 0);
+    run_ip("link set br0 alias x"); /* the watch does see changes */
+    assert_true(n_changes(watch) > 0);
+}
+
+static void test_create_over_disturbed_one_then_only_that_is_mended(void **state)
+{
+    Fixture *f = *state;
+    assert_created(&f->tap);
+    unsigned index = if_nametoindex(f->name);
+    g_autofree char *down = g_strdup_printf("link set %s down nomaster mtu 1300", f->name);
+    run_ip(down);
+    f->tap.owner_uid = 77;
+    f->tap.mac = "52:54:00:aa:bb:cc";
+    assert_created(&f->tap);
+    assert_int_equal(if_nametoindex(f->name), index); /* mended, not made anew */
+    json_t *link = show(f->name);
+    json_t *data = json_object_get(json_object_get(link, "linkinfo"), "info_data");
+    assert_string_equal(text_of(link, "master"), "br0");
+    assert_string_equal(text_of(link, "address"), "fe:54:00:aa:bb:cc");
+    assert_int_equal(json_integer_value(json_object_get(link, "mtu")), 1400);
+    assert_int_equal(json_integer_value(json_object_get(data, "user")), 77);
+    json_decref(link);
+}
+
+static void test_create_name_of_foreign_link_then_untouched(void **state)
+{
+    Fixture *f = *state;
+    g_autofree char *add = g_strdup_printf("tuntap add %s mode tap", f->name);
+    g_autofree char *alt =
+        g_strdup_printf("link property add dev %s altname vm-run:other:0", f->name);
+    g_autofree char *del = g_strdup_printf("link del %s", f->name);
+    run_ip(add);
+    run_ip(alt);
+    unsigned index = if_nametoindex(f->name);
+    autofd int watch = watch_links();
+    g_autoptr(GError) error = NULL;
+    assert_refused(&f->tap, VM_ERROR_EXISTS);
+    assert_false(net_tap_remove(f->name, f->tag, &error));
+    assert_true(g_error_matches(error, VM_ERROR, VM_ERROR_EXISTS));
+    assert_int_equal(n_changes(watch), 0);
+    assert_int_equal(if_nametoindex(f->name), index);
+    run_ip(del);
+}
+
+static void test_create_tag_on_another_link_then_nothing_made(void **state)
+{
+    Fixture *f = *state;
+    run_ip("link add vx0 type veth peer name vx1");
+    g_autofree char *alt = g_strdup_printf("link property add dev vx0 altname %s", f->tag);
+    run_ip(alt);
+    assert_refused(&f->tap, VM_ERROR_EXISTS);
+    assert_int_equal(if_nametoindex(f->name), 0);
+    assert_true(net_tap_remove(f->name, f->tag, NULL)); /* a veth is no tap of ours */
+    assert_int_not_equal(if_nametoindex("vx0"), 0);
+    run_ip("link del vx0");
+}
+
+static void test_create_and_remove_then_foreign_port_of_bridge_untouched(void **state)
+{
+    Fixture *f = *state;
+    run_ip("link add vx0 type veth peer name vx1");
+    run_ip("link set vx0 master br0 up");
+    g_autofree char *before = ip("-details -json link show dev vx0");
+    assert_created(&f->tap);
+    assert_true(net_tap_remove(f->name, f->tag, NULL));
+    g_autofree char *after = ip("-details -json link show dev vx0");
+    assert_string_equal(before, after);
+    run_ip("link del vx0");
+}
+
+static void test_create_without_bridge_then_not_found_and_nothing_made(void **state)
+{
+    Fixture *f = *state;
+    run_ip("link add vx0 type veth peer name vx1");
+    const char *const names[] = {"none", "vx0", "lo"};
+    for (gsize i = 0; i < G_N_ELEMENTS(names); i++) {
+        f->tap.bridge = names[i];
+        assert_refused(&f->tap, VM_ERROR_NOT_FOUND);
+    }
+    assert_int_equal(if_nametoindex(f->name), 0);
+    run_ip("link del vx0");
+}
+
+static void test_create_hostile_words_then_refused_before_any_effect(void **state)
+{
+    Fixture *f = *state;
+    const char *const names[] = {"",      ".",        "..",   "a/b", "../x",
+                                 "a b",   "vmt%d",    "a\nb", "a:b", "sixteen-letters-",
+                                 "\x1b[", "\xff\xfe", "a\x7f"};
+    const char *const tags[] = {"", "x", "vm-run:a b", "vm-run:\x1b", "vm-run:/x", "vm-run:%d"};
+    const char *const macs[] = {"",
+                                "52:54:00:12:34",
+                                "52:54:00:12:34:56:78",
+                                "53:54:00:12:34:56",
+                                "zz:54:00:12:34:56",
+                                "52:54:00:12:34:5\n"};
+    autofd int watch = watch_links();
+    for (gsize i = 0; i < G_N_ELEMENTS(names); i++) {
+        NetTap bad_name = f->tap, bad_bridge = f->tap;
+        bad_name.name = names[i];
+        bad_bridge.bridge = names[i];
+        assert_refused(&bad_name, VM_ERROR_NET);
+        assert_refused(&bad_bridge, VM_ERROR_NET);
+        bool is_bridge = true;
+        assert_true(net_bridge_probe(names[i], &is_bridge, NULL));
+        assert_false(is_bridge);
+        assert_false(net_tap_remove(names[i], f->tag, NULL));
+    }
+    for (gsize i = 0; i < G_N_ELEMENTS(tags); i++) {
+        NetTap bad = f->tap;
+        bad.owner_tag = tags[i];
+        assert_refused(&bad, VM_ERROR_NET);
+    }
+    for (gsize i = 0; i < G_N_ELEMENTS(macs); i++) {
+        NetTap bad = f->tap;
+        bad.mac = macs[i];
+        assert_refused(&bad, VM_ERROR_NET);
+    }
+    g_autofree char *long_tag = g_strdup_printf("vm-run:%0200d", 1);
+    f->tap.owner_tag = long_tag;
+    assert_refused(&f->tap, VM_ERROR_NET);
+    f->tap.owner_tag = f->tag;
+    assert_int_equal(n_changes(watch), 0);
+}
+
+static void test_create_owner_change_while_open_then_busy_and_untouched(void **state)
+{
+    Fixture *f = *state;
+    struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
+    assert_created(&f->tap);
+    autofd int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC); /* as QEMU holds it */
+    g_strlcpy(request.ifr_name, f->name, sizeof request.ifr_name);
+    assert_int_equal(ioctl(fd, TUNSETIFF, &request), 0);
+    assert_created(&f->tap); /* nothing differs: fine while it runs */
+    f->tap.owner_uid = 5;
+    assert_refused(&f->tap, VM_ERROR_BUSY);
+    json_t *link = show(f->name);
+    json_t *data = json_object_get(json_object_get(link, "linkinfo"), "info_data");
+    assert_int_equal(json_integer_value(json_object_get(data, "user")), 1234);
+    json_decref(link);
+}
+
+static void test_remove_present_absent_or_renamed_then_gone(void **state)
+{
+    Fixture *f = *state;
+    g_autofree char *down = g_strdup_printf("link set %s down", f->name);
+    g_autofree char *rename = g_strdup_printf("link set %s name renamed", f->name);
+    assert_true(net_tap_remove(f->name, f->tag, NULL));
+    assert_created(&f->tap);
+    assert_true(net_tap_remove(f->name, f->tag, NULL));
+    assert_int_equal(if_nametoindex(f->name), 0);
+    assert_created(&f->tap);
+    run_ip(down);
+    run_ip(rename);
+    assert_int_not_equal(if_nametoindex("renamed"), 0);
+    assert_true(net_tap_remove(f->name, f->tag, NULL));
+    assert_int_equal(if_nametoindex("renamed"), 0);
+}
+
+static void test_list_then_ours_only(void **state)
+{
+    Fixture *f = *state;
+    g_autofree char *name = net_tap_name(UUID, 1);
+    g_autofree char *tag = net_tap_owner_tag(UUID, 1);
+    g_autofree char *expected = g_strdup_printf("%s %s", name, tag);
+    NetTap second = f->tap;
+    second.name = name;
+    second.owner_tag = tag;
+    run_ip("tuntap add foreign0 mode tap");
+    assert_created(&f->tap);
+    assert_created(&second);
+    g_autoptr(GPtrArray) taps = net_tap_list(NULL);
+    assert_int_equal(taps->len, 2);
+    assert_string_equal(taps->pdata[1], expected);
+    assert_true(net_tap_remove(name, tag, NULL));
+    run_ip("link del foreign0");
+}
+
+static void test_create_by_two_processes_at_once_then_one_tap(void **state)
+{
+    Fixture *f = *state;
+    pid_t pids[8];
+    for (gsize i = 0; i < G_N_ELEMENTS(pids); i++) {
+        pids[i] = fork();
+        if (pids[i] == 0) {
+            g_autoptr(GError) error = NULL;
+            bool is_done = net_tap_create(&f->tap, &error);
+            _exit(is_done || error->domain == VM_ERROR ? 0 : 1);
+        }
+    }
+    for (gsize i = 0; i < G_N_ELEMENTS(pids); i++) {
+        int status = 1;
+        assert_int_equal(waitpid(pids[i], &status, 0), pids[i]);
+        assert_int_equal(status, 0);
+    }
+    assert_created(&f->tap); /* whatever they left can be completed, and is one link */
+    g_autoptr(GPtrArray) taps = net_tap_list(NULL);
+    assert_int_equal(taps->len, 1);
+}
+
+static void test_bridge_probe_then_kind_decides(void **state)
+{
+    (void)state;
+    bool is_bridge = false;
+    assert_true(net_bridge_probe("br0", &is_bridge, NULL));
+    assert_true(is_bridge);
+    assert_true(net_bridge_probe("lo", &is_bridge, NULL));
+    assert_false(is_bridge);
+}
+
+#define IN_BRIDGE(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+
+int main(void)
+{
+    if (!test_netns_enter()) {
+        return 77;
+    }
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_name_and_tag_of_id_then_steady_short_and_distinct),
+        IN_BRIDGE(test_create_then_everything_as_asked),
+        IN_BRIDGE(test_create_again_then_no_change_at_all),
+        IN_BRIDGE(test_create_over_disturbed_one_then_only_that_is_mended),
+        IN_BRIDGE(test_create_name_of_foreign_link_then_untouched),
+        IN_BRIDGE(test_create_tag_on_another_link_then_nothing_made),
+        IN_BRIDGE(test_create_and_remove_then_foreign_port_of_bridge_untouched),
+        IN_BRIDGE(test_create_without_bridge_then_not_found_and_nothing_made),
+        IN_BRIDGE(test_create_hostile_words_then_refused_before_any_effect),
+        IN_BRIDGE(test_create_owner_change_while_open_then_busy_and_untouched),
+        IN_BRIDGE(test_remove_present_absent_or_renamed_then_gone),
+        IN_BRIDGE(test_list_then_ours_only),
+        IN_BRIDGE(test_create_by_two_processes_at_once_then_one_tap),
+        IN_BRIDGE(test_bridge_probe_then_kind_decides),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
