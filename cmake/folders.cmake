@@ -21,6 +21,11 @@ function(vm_module name)
   set_target_properties(${name} PROPERTIES PREFIX "")
   target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR})
   target_link_libraries(${name} PRIVATE ${ARG_LINK})
+  # Tests run from tests/ of the build tree and look beside themselves.
+  add_custom_command(TARGET ${name} POST_BUILD
+                     COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_BINARY_DIR}/tests
+                     COMMAND ${CMAKE_COMMAND} -E create_symlink ../${name}.so
+                             ${CMAKE_BINARY_DIR}/tests/${name}.so)
   install(TARGETS ${name} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/vm-run)
 endfunction()
 

@@ -1,0 +1,121 @@
+#include "driver/libvirt/part.h"
+
+#include <libvirt/libvirt-qemu.h>
+#include <libxml/parser.h>
+#include <libxml/xpath.h>
+
+/* Asking the guest: by its agent, by ACPI, by the keyboard. Nothing here waits for the guest to
+ * obey. */
+#define AGENT_CHANNEL "org.qemu.guest_agent.0"
+
+static bool is_connected_in(const char *xml)
+{
+    static const char path[] =
+        "/domain/devices/channel/target[@name='" AGENT_CHANNEL "' and @state='connected']";
+    xmlDocPtr doc = xmlReadMemory(xml, (int)strlen(xml), NULL, NULL,
+                                  XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING);
+    xmlXPathContextPtr context = doc ? xmlXPathNewContext(doc) : NULL;
+    xmlXPathObjectPtr found = context ? xmlXPathEvalExpression(BAD_CAST path, context) : NULL;
+    bool is_connected = found && !xmlXPathNodeSetIsEmpty(found->nodesetval);
+    xmlXPathFreeObject(found);
+    xmlXPathFreeContext(context);
+    xmlFreeDoc(doc);
+    return is_connected;
+}
+
+static bool is_agent_connected(VirtPart *part, virDomainPtr domain)
+{
+    virt_part_freshen(part, domain);
+    char *xml = virDomainGetXMLDesc(domain, 0);
+    bool is_connected = xml && is_connected_in(xml);
+    free(xml);
+    virResetLastError();
+    return is_connected;
+}
+
+char *virt_op_agent_state(VirtPart *part, const VirtArgs *args, GError **error)
+{
+    g_autoptr(virDomain) domain = virt_part_lookup(part, args->uuid, error);
+    return domain ? virt_answer(json_boolean(is_agent_connected(part, domain))) : NULL;
+}
+
+char *virt_op_agent_command(VirtPart *part, const VirtArgs *args, GError **error)
+{
+    g_autoptr(virDomain) domain = virt_part_lookup(part, args->uuid, error);
+    if (!domain) {
+        return NULL;
+    }
+    virt_part_freshen(part, domain);
+    int timeout_s = MAX(args->number, 1);
+    char *reply = virDomainQemuAgentCommand(domain, args->text, timeout_s, 0);
+    if (!reply) {
+        virt_error_set(error, "the guest agent did not answer");
+        return NULL;
+    }
+    char *answer = virt_answer(json_string(reply));
+    free(reply);
+    return answer ? answer : NULL;
+}
+
+/* guest-shutdown has no answer: sent, not waited for. */
+static bool tell_agent(VirtPart *part, virDomainPtr domain, const char *command)
+{
+    if (!is_agent_connected(part, domain)) {
+        return false;
+    }
+    virDomainAgentSetResponseTimeout(domain, 2, 0);
+    free(virDomainQemuAgentCommand(domain, command, VIR_DOMAIN_QEMU_AGENT_COMMAND_NOWAIT, 0));
+    virResetLastError();
+    return true;
+}
+
+char *virt_op_shutdown(VirtPart *part, const VirtArgs *args, GError **error)
+{
+    g_autoptr(virDomain) domain = virt_part_lookup(part, args->uuid, error);
+    if (!domain) {
+        return NULL;
+    }
+    if (part->kind == VIRT_KIND_TEST) {
+        if (virDomainShutdown(domain) < 0) {
+            virt_error_set(error, "cannot shut the domain down");
+            return NULL;
+        }
+        return virt_answer_true();
+    }
+    virt_part_freshen(part, domain);
+    if (virDomainShutdownFlags(domain, VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN) < 0) {
+        virt_error_set(error, "cannot press the domain's power button");
+        return NULL;
+    }
+    tell_agent(part, domain,
+               "{\"execute\":\"guest-shutdown\",\"arguments\":{\"mode\":\"powerdown\"}}");
+    return virt_answer_true();
+}
+
+/*
+ * With the agent: it reboots the guest. Without: an ordinary libvirt turns an ACPI shutdown into a
+ * reset; embedded ones can't, since nobody listens when the guest has shut down (QEMU ends then),
+ * so Ctrl-Alt-Del is pressed: init's own way to reboot.
+ */
+char *virt_op_reboot(VirtPart *part, const VirtArgs *args, GError **error)
+{
+    static unsigned keys[] = {
+        29, 56, 111}; /* KEY_LEFTCTRL, KEY_LEFTALT, KEY_DELETE of linux/input-event-codes.h */
+    g_autoptr(virDomain) domain = virt_part_lookup(part, args->uuid, error);
+    if (!domain) {
+        return NULL;
+    }
+    if (part->kind != VIRT_KIND_TEST &&
+        tell_agent(part, domain,
+                   "{\"execute\":\"guest-shutdown\",\"arguments\":{\"mode\":\"reboot\"}}")) {
+        return virt_answer_true();
+    }
+    int result = part->kind == VIRT_KIND_EMBED ? virDomainSendKey(domain, VIR_KEYCODE_SET_LINUX,
+                                                                  100, keys, G_N_ELEMENTS(keys), 0)
+                                               : virDomainReboot(domain, 0);
+    if (result < 0) {
+        virt_error_set(error, "cannot ask the domain to reboot");
+        return NULL;
+    }
+    return virt_answer_true();
+}
