@@ -2,6 +2,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <glib.h>
+#include "driver/stage.h"
 
 /*
  * Events of a machine: machines/NAME/events.jsonl, one JSON object a line, appended whole in one write by whoever
@@ -12,30 +13,40 @@
  * start     command: run|start|restart
  * stage     stage: image|overlay|seed|define|boot|firmware|kernel|init|network|cloud-init|ssh|ready; state: begin|done|failed; detail (text, may be missing)
  * forward   host_addr, host_port, guest_port, proto
- * stall     kind: no-output|grub|panic|emergency|initramfs|no-bootable-device|uefi-shell; text; lines: [last console lines]
+ * stall     kind: no-output|grub|panic|emergency|initramfs|no-bootable-device|uefi-shell|boot-timeout|ready-timeout; text; lines: [last console lines]
  * provision status: done|degraded|error; errors: [{module, message}]; lines: [log lines]
  * agent     state: connected|disconnected
- * reboot    by: guest|host
+ * paused    reason: io-error|host; detail; resumed has no members
+ * reboot    by: guest|host; the stages from firmware on begin again
  * stop      by: command|signal; grace_s
- * end       reason: guest-shutdown|crashed|killed|stopped|lost; detail; exit_status or signal of QEMU where known
+ * end       reason: guest-shutdown|guest-panic|crashed|killed|stopped|lost; detail; exit_status or signal (number) of QEMU where known
+ *
+ * Text of a guest in them is UTF-8 with what was no UTF-8 replaced; the line itself is ASCII (\uXXXX). What guests can cause
+ * is bounded: above 4 MiB of events only paused, reboot and end are still written.
  */
-typedef enum {
-    STAGE_IMAGE, STAGE_OVERLAY, STAGE_SEED, STAGE_DEFINE, STAGE_BOOT, STAGE_FIRMWARE, STAGE_KERNEL, STAGE_INIT,
-    STAGE_NETWORK, STAGE_CLOUD_INIT, STAGE_SSH, STAGE_READY, STAGE_N
-} Stage;
-const char *machine_stage_name(Stage stage);
 
-/* Appends; members is a jansson object text without the common members ({"stage":"overlay",...}), may be "{}". */
+/*
+ * Appends one event, making the file (0600) when there is none. members_json: a JSON object text without the common members
+ * ({"stage":"overlay",...}), may be "{}"; common members in it are ignored. INTERNAL: members_json is no such text; else by errno
+ * (NO_SPACE ...). Not durable over a power loss. Blocks for the page cache only.
+ */
 bool machine_event_append(int machine_dirfd, const char *type, unsigned boot, uint64_t start_boottime_ms,
                           const char *members_json, GError **error);
 
-/* Reading and following: inotify, no polling. The follower starts at `offset` (0: from the beginning). */
+/*
+ * Reading and following: inotify, no polling. The follower starts at `offset` (0: from the beginning), a value that
+ * machine_follower_offset() once gave. The file need not exist yet, the directory must (NOT_FOUND).
+ */
 typedef struct MachineFollower MachineFollower;
 MachineFollower *machine_follower_new(const char *machine_dir, uint64_t offset, GError **error);
 void machine_follower_free(MachineFollower *follower);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(MachineFollower, machine_follower_free)
 /* A descriptor to poll for POLLIN beside others. */
 int machine_follower_fd(const MachineFollower *follower);
-/* The next whole line (without its end), transfer full; NULL: none yet (poll again), or the machine was removed (out_is_gone). */
+/*
+ * The next whole line (without its end), transfer full; NULL: none yet (poll again), or the machine was removed and everything it said
+ * was given out (out_is_gone, which is set in every case). Call it until NULL before polling. Never blocks.
+ */
 char *machine_follower_next(MachineFollower *follower, bool *out_is_gone);
+/* Where the first line begins that was not given out. */
 uint64_t machine_follower_offset(const MachineFollower *follower);
