@@ -15,6 +15,9 @@
 #include "base/dir.h"
 #include "base/error.h"
 #include "base/fd.h"
+#include "tests/unit/base/mountns.h"
+
+static bool has_mountns; /* found out once, before the tests */
 
 typedef struct {
     char *path;
@@ -199,8 +202,73 @@ static void test_append_after_cut_line_then_only_that_one_is_spoilt(void **state
     assert_int_equal(st.st_mode & 07777, 0600);
 }
 
+/* Fills the small file system up to the last byte. */
+static void fill_disk(int folder_fd)
+{
+    char block[4096] = "";
+    autofd int fd = openat(folder_fd, "filler", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    while (write(fd, block, sizeof block) > 0) {
+    }
+}
+
+static void test_write_disk_full_then_no_space_and_old_one_whole(void **state)
+{
+    Folder *folder = *state;
+    if (!has_mountns) {
+        print_message("skipped: no mount namespace of our own (said above)\n");
+        skip();
+    }
+    g_autoptr(GError) full = NULL;
+    g_autoptr(GError) append = NULL;
+    g_autofree char *mounted = g_strdup_printf("%s/small", folder->path);
+    g_autofree char *large = g_strnfill(200000, 'x');
+    assert_int_equal(mkdir(mounted, 0700), 0);
+    assert_int_equal(mount("none", mounted, "tmpfs", 0, "size=64k"), 0);
+    int fd = open(mounted, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    assert_true(base_file_write_atomic(fd, "a", "old", 3, 0600, NULL));
+    assert_true(base_file_append_line(fd, "log", "one", true, NULL));
+    assert_false(base_file_write_atomic(fd, "a", large, strlen(large), 0600, &full));
+    g_autofree char *kept = base_file_read(fd, "a", 100, NULL, NULL);
+    fill_disk(fd);
+    assert_false(base_file_append_line(fd, "log", large, true, &append));
+    assert_int_equal(unlinkat(fd, "filler", 0), 0);
+    assert_true(base_file_append_line(fd, "log", "two", true, NULL));
+    g_autofree char *log = base_file_read(fd, "log", 65536, NULL, NULL);
+    Folder small = {mounted, fd};
+    unsigned n_left = n_entries(&small);
+    close(fd);
+    assert_int_equal(umount(mounted), 0);
+    assert_code(full, VM_ERROR_NO_SPACE);
+    assert_code(append, VM_ERROR_NO_SPACE);
+    assert_string_equal(kept, "old");
+    assert_int_equal(n_left, 2); /* a and log: no temporary file */
+    assert_true(g_str_has_prefix(log, "one\n"));
+    assert_true(g_str_has_suffix(log, "\ntwo\n"));
+}
+
+static void test_write_read_only_then_error_and_nothing_changed(void **state)
+{
+    Folder *folder = *state;
+    if (!has_mountns) {
+        print_message("skipped: no mount namespace of our own (said above)\n");
+        skip();
+    }
+    g_autoptr(GError) error = NULL;
+    g_autofree char *mounted = g_strdup_printf("%s/ro", folder->path);
+    assert_int_equal(mkdir(mounted, 0700), 0);
+    assert_int_equal(mount("none", mounted, "tmpfs", MS_RDONLY, "size=64k"), 0);
+    int fd = open(mounted, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool is_written = base_file_write_atomic(fd, "a", "x", 1, 0600, &error);
+    close(fd);
+    assert_int_equal(umount(mounted), 0);
+    assert_false(is_written);
+    assert_code(error, VM_ERROR_HOST);
+    assert_true(g_str_has_suffix(error->message, "ro/a': Read-only file system"));
+}
+
 int main(void)
 {
+    has_mountns = test_mountns_enter();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_write_new_and_over_old_then_whole_with_mode, set_up,
                                         tear_down),
@@ -216,6 +284,10 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_append_after_cut_line_then_only_that_one_is_spoilt,
                                         set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_write_disk_full_then_no_space_and_old_one_whole,
+                                        set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_write_read_only_then_error_and_nothing_changed, set_up,
+                                        tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

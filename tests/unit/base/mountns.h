@@ -1,0 +1,37 @@
+#pragma once
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <unistd.h>
+
+static inline bool test_write_text(const char *path, const char *text)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    bool is_done = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+    close(fd);
+    return is_done;
+}
+
+/* Becomes root of a user namespace of its own, with our user as its 0. */
+static inline bool test_userns_enter(void)
+{
+    char map[64];
+    snprintf(map, sizeof map, "0 %u 1", (unsigned)geteuid());
+    return !unshare(CLONE_NEWUSER | CLONE_NEWNS) && test_write_text("/proc/self/uid_map", map);
+}
+
+/* Puts the test program into a mount namespace of its own, in which nothing it mounts is seen
+ * outside and everything goes with it. False, and said aloud, where that is not permitted. */
+static inline bool test_mountns_enter(void)
+{
+    bool is_inside = geteuid() == 0 ? !unshare(CLONE_NEWNS) : test_userns_enter();
+    if (!is_inside || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL)) {
+        printf("skipped: no mount namespace of our own: %s\n", strerror(errno));
+        return false;
+    }
+    return true;
+}
