@@ -379,7 +379,9 @@ static const SpecOption machine_rows[] = {
                  "Network interfaces, in order; an empty list means none.", .max_items = 64,
                  .default_doc = "one, `user`", .change = SPEC_CHANGE_RESTART,
                  SPEC_FLAG("network", 0, "NET")),
-    SPEC_RECORDS(M, ports, SpecPort, "ports", "Ports of this host that lead into the guest.",
+    SPEC_RECORDS(M, ports, SpecPort, "ports",
+                 "Ports of this host that lead into the guest. HOST `auto` or 0 is the next free "
+                 "one; FIRST-LAST on both sides maps a range.",
                  .max_items = 256, .change = SPEC_CHANGE_RESTART,
                  SPEC_FLAG("publish", 'p', "PORTS")),
     SPEC_BOOL(M, is_console, "console", "A serial console with a log.", .default_text = "true",
