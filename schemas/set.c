@@ -8,25 +8,27 @@ static bool is_structured(SpecKind kind)
            kind == SPEC_KIND_MAP || kind == SPEC_KIND_RECORDS || kind == SPEC_KIND_GROUP;
 }
 
-static SpecNode *scalar_node(const char *text, const char *shown)
+/* What a number, word or boolean is read from; for a text "null" and nothing are texts too. */
+static SpecNode *scalar_node(const SpecOption *option, const char *text, const char *shown)
 {
-    SpecNode *node = spec_node_new_scalar(text, strlen(text), true);
+    bool is_text = option->kind == SPEC_KIND_STRING || option->kind == SPEC_KIND_TEXT ||
+                   (is_structured(option->kind) && option->kind != SPEC_KIND_GROUP);
+    SpecNode *node = spec_node_new_scalar(text, strlen(text), !is_text);
     node->file = shown;
     return node;
 }
 
 /* name=value */
-static SpecNode *pair_node(const char *text, const char *shown)
+static SpecNode *pair_node(const SpecOption *option, const char *text, const char *shown)
 {
     const char *equals = strchr(text, '=');
     if (!equals) {
-        return scalar_node(text, shown);
+        return scalar_node(option, text, shown);
     }
     SpecNode *map = spec_node_new(SPEC_NODE_MAP);
     SpecNode *key = spec_node_new_scalar(text, (size_t)(equals - text), false);
-    SpecNode *value = scalar_node(equals + 1, shown);
+    SpecNode *value = scalar_node(option, equals + 1, shown);
     map->file = key->file = shown;
-    value->is_plain = false; /* an empty one is a text, not nothing */
     spec_node_put(map, key, value);
     return map;
 }
@@ -58,8 +60,8 @@ static SpecNode *node_of(const SpecOption *option, const char *text, const char 
         return flow;
     }
     SpecNode *node = flow                            ? flow
-                     : option->kind == SPEC_KIND_MAP ? pair_node(text, shown)
-                                                     : scalar_node(text, shown);
+                     : option->kind == SPEC_KIND_MAP ? pair_node(option, text, shown)
+                                                     : scalar_node(option, text, shown);
     if (!is_list) {
         return node;
     }
