@@ -60,11 +60,7 @@ static char *key_file_path(const KeySet *set, const char *name)
         const char *home = set->home ? set->home : g_getenv("HOME");
         return g_build_filename(home ? home : "/", name + 2, NULL);
     }
-    if (g_path_is_absolute(name) || !set->pos || !set->pos->file) {
-        return g_strdup(name);
-    }
-    g_autofree char *folder = g_path_get_dirname(set->pos->file);
-    return strcmp(folder, ".") == 0 ? g_strdup(name) : g_build_filename(folder, name, NULL);
+    return g_strdup(name);
 }
 
 static void key_file_private_fail(KeySet *set, const char *path)

@@ -14,12 +14,12 @@
 bool seed_key_check(const char *line, GError **error);
 
 /* The public key lines behind spec->ssh_keys: "agent" asks the agent at $SSH_AUTH_SOCK (2 s at most
- * in all), a text that has a key type among its words is a literal key, anything else is a file:
- * "~/" is `home` (NULL: $HOME), a relative path starts at the folder of the file that named it. A
- * file may hold several lines, blank ones and # comments. A private key is refused with SECRET and
- * the hint to name its .pub. Mistakes go to the report at the option's position (origin
- * "ssh_keys[i]", else "ssh_keys"). Returns char* lines in order, the same key once, transfer full,
- * NULL-terminated array inside (pdata), never NULL. Blocks for the agent and files only. */
+ * in all), a text that has a key type among its words is a literal key, anything else is a file
+ * ("~/" is `home`, NULL: $HOME). A file may hold several lines, blank ones and # comments. A
+ * private key is refused with SECRET and the hint to name its .pub. Mistakes go to the report at
+ * the option's position (origin "ssh_keys[i]", else "ssh_keys"). Returns char* lines in order, the
+ * same key once, transfer full, never NULL; pdata ends with a NULL that len does not count. Blocks
+ * for the agent and files only. */
 GPtrArray *seed_keys_resolve(const MachineSpec *spec, const char *home, BaseReport *report);
 
 /* The key lines that the agent at `socket_path` (NULL: $SSH_AUTH_SOCK) holds, without those of
