@@ -9,7 +9,7 @@ CMAKE_FLAGS += -DWARNINGS_AS_ERRORS=ON
 endif
 CTEST = ctest --test-dir $(BUILD) --output-on-failure --no-tests=error -j $(JOBS) $(CTEST_FLAGS)
 
-.PHONY: help deps build check test demo asan tsan install clean
+.PHONY: help deps build check test demo asan tsan tidy install clean
 .NOTPARALLEL:
 
 help:
@@ -20,6 +20,7 @@ help:
 	@echo 'make demo     from a cloud image to a logged-in shell, and nothing left'
 	@echo 'make asan     the quick tests under address, leak and undefined-behaviour sanitizers'
 	@echo 'make tsan     the quick tests under the thread sanitizer'
+	@echo 'make tidy     clang-tidy over the whole tree (.clang-tidy says for what)'
 	@echo 'make install  as cmake --install; DESTDIR is honoured'
 	@echo 'make clean    remove the build trees'
 
@@ -43,6 +44,9 @@ asan tsan:
 	cmake --preset $@
 	cmake --build build-$@ -j $(JOBS)
 	ctest --test-dir build-$@ --output-on-failure --no-tests=error -j $(JOBS) $(CTEST_FLAGS) -L '^(unit|quick)$$'
+
+tidy: build
+	git ls-files '*.c' | xargs -P $(JOBS) -n 4 clang-tidy -p $(BUILD) --quiet --warnings-as-errors='*'
 
 install: build
 	cmake --install $(BUILD)

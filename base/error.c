@@ -113,7 +113,7 @@ void base_error_set_errno(GError **error, int errnum, const char *format, ...)
                 g_strerror(errnum));
 }
 
-gboolean base_fail(GError **error, VmError code, const char *format, ...)
+gboolean(base_fail)(GError **error, VmError code, const char *format, ...)
 {
     va_list args;
     va_start(args, format);

@@ -72,3 +72,6 @@ void base_error_set_errno(GError **error, int errnum, const char *format, ...) G
 
 /* As g_set_error() in our domain; returns false so that a guard can be `return base_fail(...)`. */
 gboolean base_fail(GError **error, VmError code, const char *format, ...) G_GNUC_PRINTF(3, 4);
+#ifdef __clang_analyzer__ /* it can't see into error.c that the result is always false */
+#define base_fail(...) ((base_fail)(__VA_ARGS__), FALSE)
+#endif

@@ -21,7 +21,7 @@ struct BaseLock {
     char *name;    /* its last component */
 };
 
-enum { RETRY_MAX_MS = 16, HOLDER_MAX_BYTES = 512 };
+enum { RETRY_MAX_MS = 16, HOLDER_MAX_BYTES = 512, COMMAND_LINE_MAX_BYTES = 65536 };
 
 static gint64 boot_seconds(void)
 {
@@ -34,7 +34,8 @@ static gint64 boot_seconds(void)
 static char *own_command(void)
 {
     size_t n = 0;
-    g_autofree char *line = base_file_read(AT_FDCWD, "/proc/self/cmdline", 64 * 1024, &n, NULL);
+    g_autofree char *line =
+        base_file_read(AT_FDCWD, "/proc/self/cmdline", COMMAND_LINE_MAX_BYTES, &n, NULL);
     if (!line || !*line) {
         return g_strdup("?");
     }

@@ -90,7 +90,7 @@ static void test_run_deadline_then_killed_with_its_group(void **state)
         g_strdup_printf("sleep 300 & echo $! >%s; echo why >&2; sleep 300", file);
     gint64 start = g_get_monotonic_time();
     assert_false(run_sh(script, 300, NULL, NULL, &error));
-    assert_true(g_get_monotonic_time() - start < 5 * G_USEC_PER_SEC);
+    assert_true(g_get_monotonic_time() - start < 5L * G_USEC_PER_SEC);
     assert_true(g_error_matches(error, VM_ERROR, VM_ERROR_TIMEOUT));
     assert_string_equal(error->message, "sh did not end within 300 ms: why");
     g_autofree char *text = NULL;

@@ -16,7 +16,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 #ifdef INCLUDES_FAILPOINTS
-#include "base/failpoint.c"
+#include "base/failpoint.c" /* NOLINT(bugprone-suspicious-include): see the first line */
 #else
 #include <glib.h>
 #endif

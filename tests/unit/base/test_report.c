@@ -27,19 +27,12 @@ static void test_escape_hidden_or_broken_then_hex(void **state)
     assert_escaped("a\x1b[31m\n\t\x7f", 0, "a\\x1b[31m\\x0a\\x09\\x7f");
     assert_escaped("\xff\xc3(", 0, "\\xff\\xc3(");
     assert_escaped("\xc3", 0, "\\xc3"); /* cut character */
-    assert_escaped("a\xe2\x80\xae"
-                   "b",
-                   0, "a\\xe2\\x80\\xaeb"); /* right-to-left override */
-    assert_escaped("a\xe2\x80\x8b"
-                   "b",
-                   0, "a\\xe2\\x80\\x8bb"); /* zero width space */
-    assert_escaped("a\xc2\xa0"
-                   "b",
-                   0, "a\\xc2\\xa0b"); /* no-break space */
-    assert_escaped("a\xe2\x80\xa8"
-                   "b",
-                   0, "a\\xe2\\x80\\xa8b");        /* line separator */
-    assert_escaped("e\xcc\x81", 0, "e\\xcc\\x81"); /* combining accent */
+    /* NOLINTNEXTLINE(misc-misleading-bidirectional): it is what is tested */
+    assert_escaped("a\u202eb", 0, "a\\xe2\\x80\\xaeb"); /* right-to-left override */
+    assert_escaped("a\u200bb", 0, "a\\xe2\\x80\\x8bb"); /* zero width space */
+    assert_escaped("a\u00a0b", 0, "a\\xc2\\xa0b");      /* no-break space */
+    assert_escaped("a\u2028b", 0, "a\\xe2\\x80\\xa8b"); /* line separator */
+    assert_escaped("e\u0301", 0, "e\\xcc\\x81");        /* combining accent */
 }
 
 static void test_escape_long_then_cut_between_characters(void **state)

@@ -109,7 +109,7 @@ static bool is_down(const char *name)
  * we closed and for its bridge, and forgets what came. */
 static void settle(int watch, const char *name)
 {
-    gint64 end_us = g_get_monotonic_time() + 10 * G_USEC_PER_SEC;
+    gint64 end_us = g_get_monotonic_time() + 10L * G_USEC_PER_SEC;
     while (!is_down(name) || !is_down("br0")) {
         struct pollfd event = {.fd = watch, .events = POLLIN};
         assert_true(g_get_monotonic_time() < end_us);
