@@ -139,6 +139,10 @@ static bool follower_read(MachineFollower *follower)
 
 static char *follower_take_line(MachineFollower *follower)
 {
+    while (follower->unread->len > 0 && follower->unread->str[0] == '\n') { /* no event */
+        g_string_erase(follower->unread, 0, 1);
+        follower->offset++;
+    }
     char *end = memchr(follower->unread->str, '\n', follower->unread->len);
     if (!end) {
         if (follower->unread->len > 2 * EVENT_LINE_MAX) { /* no line of ours */

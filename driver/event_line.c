@@ -36,7 +36,7 @@ static size_t utf8_length(const unsigned char *s, size_t n)
     static const struct {
         unsigned char first, last, second_min, second_max, length;
     } forms[] = {
-        {0x01, 0x7f, 0, 0, 1},       {0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3},
+        {0x01, 0x7e, 0, 0, 1},       {0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3},
         {0xe1, 0xec, 0x80, 0xbf, 3}, {0xed, 0xed, 0x80, 0x9f, 3}, {0xee, 0xef, 0x80, 0xbf, 3},
         {0xf0, 0xf0, 0x90, 0xbf, 4}, {0xf1, 0xf3, 0x80, 0xbf, 4}, {0xf4, 0xf4, 0x80, 0x8f, 4},
     };
@@ -99,8 +99,7 @@ static json_t *line_object(const EventStamp *stamp, const char *type, json_t *me
     return line;
 }
 
-/* A line that a full disk cut short must not swallow the next one. */
-static bool ends_torn(int fd)
+static bool ends_in_line(int fd)
 {
     struct stat file;
     char last = '\n';
@@ -108,6 +107,23 @@ static bool ends_torn(int fd)
         return false;
     }
     return last != '\n';
+}
+
+/*
+ * A line that a full disk cut short must not swallow the next one. One that another process is just
+ * writing looks the same for a moment; should it take longer, an empty line is all that comes of
+ * it.
+ */
+static bool ends_torn(int fd)
+{
+    static const struct timespec moment = {.tv_nsec = 500000};
+    for (int i = 0; i < 6; i++) {
+        if (!ends_in_line(fd)) {
+            return false;
+        }
+        nanosleep(&moment, NULL);
+    }
+    return true;
 }
 
 static int append_bytes(int dirfd, bool is_created, const char *bytes, size_t n)
