@@ -22,7 +22,7 @@
  * end       reason: guest-shutdown|guest-panic|crashed|killed|stopped|lost; detail; exit_status or signal (number) of QEMU where known
  *
  * Text of a guest in them is UTF-8 with what was no UTF-8 replaced; the line itself is ASCII (\uXXXX). What guests can cause
- * is bounded: above 4 MiB of events only paused, reboot and end are still written.
+ * is bounded: above 4 MiB of events only paused, resumed and end are still written.
  */
 
 /*

@@ -445,8 +445,8 @@ void boot_begin(Boot *boot, Watch *watch, const JournalPast *past)
 
 void boot_reset(Boot *boot, bool is_by_guest)
 {
-    journal_write_vital(&boot->watch->journal, "reboot",
-                        json_pack("{s:s}", "by", is_by_guest ? "guest" : "host"));
+    journal_write(&boot->watch->journal, "reboot",
+                  json_pack("{s:s}", "by", is_by_guest ? "guest" : "host"));
     boot->begun = boot->done = boot->stalls = boot->conditions = 0;
     boot->is_ready = boot->is_provisioned = boot->has_feeder = false;
     boot->module[0] = '\0';
