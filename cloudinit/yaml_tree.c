@@ -144,7 +144,8 @@ static YamlNode *read_scalar(Reader *reader, const yaml_event_t *event)
     YamlNode *node = node_new(reader, YAML_SCALAR, event);
     const char *value = (const char *)event->data.scalar.value;
     const char *tag = (const char *)event->data.scalar.tag;
-    node->is_plain = event->data.scalar.style == YAML_PLAIN_SCALAR_STYLE && !tag;
+    node->is_plain =
+        event->data.scalar.style == YAML_PLAIN_SCALAR_STYLE && (!tag || strcmp(tag, "!") == 0);
     node->text = g_strdup(value);
     if (strlen(value) != event->data.scalar.length) {
         fail_at(reader, event->start_mark, "a NUL character");
