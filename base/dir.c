@@ -82,6 +82,19 @@ static bool walk_symlink(Walk *walk, int link_fd, const struct stat *st, const c
     return true;
 }
 
+/* For an O_PATH descriptor, which fchmod(2) refuses: a umask may have made a folder that we can't
+ * even open. False with errno. */
+static bool set_mode(int fd, mode_t mode)
+{
+    struct stat st;
+    if (fstat(fd, &st) || !S_ISDIR(st.st_mode)) { /* somebody replaced it already */
+        errno = ENOTDIR;
+        return false;
+    }
+    g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", fd);
+    return (st.st_mode & 07777) == mode || !chmod(path, mode);
+}
+
 /* Opens the component as it is (a symlink itself), making it when it is absent; -1 with errno. */
 static int open_or_make(const Walk *walk, const char *component)
 {
@@ -92,9 +105,8 @@ static int open_or_make(const Walk *walk, const char *component)
     if (mkdirat(walk->fd, component, walk->mode)) {
         return errno == EEXIST ? openat(walk->fd, component, O_PATH | O_NOFOLLOW | O_CLOEXEC) : -1;
     }
-    autofd int made_fd =
-        openat(walk->fd, component, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (made_fd < 0 || fchmod(made_fd, walk->mode)) {
+    autofd int made_fd = openat(walk->fd, component, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (made_fd < 0 || !set_mode(made_fd, walk->mode)) {
         return -1;
     }
     return base_fd_steal(&made_fd);

@@ -19,9 +19,13 @@ static inline bool test_write_text(const char *path, const char *text)
 /* Becomes root of a user namespace of its own, with our user as its 0. */
 static inline bool test_userns_enter(void)
 {
-    char map[64];
-    snprintf(map, sizeof map, "0 %u 1", (unsigned)geteuid());
-    return !unshare(CLONE_NEWUSER | CLONE_NEWNS) && test_write_text("/proc/self/uid_map", map);
+    char users[64], groups[64];
+    snprintf(users, sizeof users, "0 %u 1", (unsigned)geteuid());
+    snprintf(groups, sizeof groups, "0 %u 1", (unsigned)getegid());
+    return !unshare(CLONE_NEWUSER | CLONE_NEWNS) &&
+           test_write_text("/proc/self/setgroups", "deny") &&
+           test_write_text("/proc/self/uid_map", users) &&
+           test_write_text("/proc/self/gid_map", groups);
 }
 
 /* Puts the test program into a mount namespace of its own, in which nothing it mounts is seen

@@ -99,13 +99,12 @@ static void test_make_through_our_symlinks_then_followed(void **state)
 static void test_make_through_foreign_symlink_then_refused(void **state)
 {
     (void)state;
-    if (geteuid() != 0) {
+    assert_int_equal(mkdir("real", 0700), 0);
+    assert_int_equal(symlink("real", "evil"), 0);
+    if (lchown("evil", 65534, 65534)) {
         print_message("skipped: only root can make another user's symlink\n");
         skip();
     }
-    assert_int_equal(mkdir("real", 0700), 0);
-    assert_int_equal(symlink("real", "evil"), 0);
-    assert_int_equal(lchown("evil", 65534, 65534), 0);
     assert_int_equal(symlink("evil", "ours"), 0);
     assert_not_made("evil/x", VM_ERROR_PATH);
     assert_not_made("evil", VM_ERROR_PATH);
