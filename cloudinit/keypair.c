@@ -186,9 +186,10 @@ static bool file_open(SshReader *file, SshReader *out_part, GError **error)
         return unreadable(error, "its content is damaged");
     }
     size_t n_options;
-    bool is_plain = seed_ssh_read_is(file, "none") & seed_ssh_read_is(file, "none");
+    bool has_no_cipher = seed_ssh_read_is(file, "none");
+    bool has_no_kdf = seed_ssh_read_is(file, "none");
     seed_ssh_read_string(file, &n_options);
-    if (!is_plain || n_options != 0) {
+    if (!has_no_cipher || !has_no_kdf || n_options != 0) {
         return unreadable(error, "it has a passphrase");
     }
     uint32_t n_keys = seed_ssh_read_u32(file);
