@@ -3,6 +3,8 @@
 #include <unistd.h>
 #include "base/error.h"
 #include "base/fd.h"
+#include "driver/embed/kvm_mask.h"
+#include "driver/embed/reaper.h"
 #include "driver/virt_wire.h"
 
 /*
@@ -66,8 +68,8 @@ static bool unpack(json_t *request, const int *fds, unsigned n_fds, VirtDiskFd *
 {
     int number_of_op = -1;
     json_t *list = NULL;
-    if (json_unpack(request, "{s:i, s?s, s?s, s:i, s:o}", "op", &number_of_op, "uuid",
-                    &args->uuid, "text", &args->text, "number", &args->number, "fds", &list) != 0 ||
+    if (json_unpack(request, "{s:i, s?s, s?s, s:i, s:o}", "op", &number_of_op, "uuid", &args->uuid,
+                    "text", &args->text, "number", &args->number, "fds", &list) != 0 ||
         number_of_op < 0 || number_of_op >= VIRT_OP_N || json_array_size(list) != n_fds) {
         return false;
     }
@@ -121,6 +123,8 @@ int main(void)
         return 1;
     }
     close(null_fd);
+    embed_kvm_mask();
+    embed_reaper_begin();
     void *impl = serve_open(sock);
     if (!impl) {
         return 1;

@@ -1,6 +1,7 @@
 #include "driver/libvirt/part.h"
 
 #include <string.h>
+#include <unistd.h>
 #include <libxml/parser.h>
 #include <libxml/tree.h>
 
@@ -182,6 +183,17 @@ static const unsigned undefine_flags[] = {
     0,
 };
 
+/* An embedded driver keeps each domain's QEMU log for ever; a domain's goes with it. */
+static void remove_log(VirtPart *part, const char *name)
+{
+    g_autofree char *root = virt_embed_root_of_uri(part->uri);
+    if (root) {
+        g_autofree char *file = g_strconcat(name, ".log", NULL);
+        g_autofree char *path = g_build_filename(root, "log", "qemu", file, NULL);
+        unlink(path);
+    }
+}
+
 char *virt_op_undefine(VirtPart *part, const VirtArgs *args, GError **error)
 {
     g_autoptr(GError) cause = NULL;
@@ -193,11 +205,13 @@ char *virt_op_undefine(VirtPart *part, const VirtArgs *args, GError **error)
         g_propagate_error(error, g_steal_pointer(&cause));
         return NULL;
     }
+    g_autofree char *name = g_strdup(virDomainGetName(domain));
     for (unsigned i = 0; i < G_N_ELEMENTS(undefine_flags); i++) {
         int code = virDomainUndefineFlags(domain, undefine_flags[i]) == 0 ? VIR_ERR_OK
                                                                           : virGetLastErrorCode();
         if (code == VIR_ERR_OK || code == VIR_ERR_NO_DOMAIN) {
             virResetLastError();
+            remove_log(part, name);
             return virt_answer_true();
         }
         if (code != VIR_ERR_INVALID_ARG && code != VIR_ERR_ARGUMENT_UNSUPPORTED) {

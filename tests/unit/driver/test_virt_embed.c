@@ -1,0 +1,546 @@
+/*
+ * The embedded driver with a real QEMU (TCG): tests/golden/domain/reference.xml is defined and
+ * started with descriptors in a 0700 folder, found again by a second connection, seen dead after a
+ * kill, destroyed, and leaves nothing. The disk is blank, so that SeaBIOS says "No bootable
+ * device." and nothing needs a guest. With TEST_GUEST_IMAGE=FILE (the tiny guest) the guest is
+ * booted too.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <glib/gstdio.h>
+#include "base/dir.h"
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/proc.h"
+#include "driver/connection.h"
+#include "driver/qmp.h"
+#include "imaging/overlay.h"
+
+#define UUID "5f1c2f0e-2f56-5a57-9f66-2d6a5c1d3a10"
+#define NAME "ref"
+
+typedef struct {
+    char *state, *dir, *run; /* state directory, machine's folder, sockets' folder */
+    char *base;              /* the image below the overlay */
+    char *wish;              /* connection */
+    HostFacts *facts;
+    MachineConnection *connection;
+    int fds[3];
+} Rig;
+
+static Rig rig;
+
+static VirtConn *conn(void)
+{
+    return machine_connection_virt(rig.connection);
+}
+
+static void open_connection(void)
+{
+    g_autoptr(GError) error = NULL;
+    rig.connection = machine_connection_open(rig.state, rig.wish, &error);
+    if (error) {
+        fail_msg("%s", error->message);
+    }
+}
+
+static void close_connection(void)
+{
+    machine_connection_close(rig.connection);
+    rig.connection = NULL;
+}
+
+static void reopen(void)
+{
+    close_connection();
+    open_connection();
+}
+
+static void write_blank(const char *path)
+{
+    autofd int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    assert_int_equal(ftruncate(fd, 1 << 20), 0);
+}
+
+static void make_disks(const char *image)
+{
+    int dirfd = open(rig.dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct stat st;
+    ImgOverlay overlay = {.backing_path = rig.base, .backing_format = IMG_FORMAT_RAW};
+    g_autofree char *seed = g_build_filename(rig.dir, "seed.iso", NULL);
+    if (image) {
+        g_autofree char *bytes = NULL;
+        gsize n = 0;
+        autofd int fd = open(rig.base, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        assert_true(g_file_get_contents(image, &bytes, &n, NULL));
+        assert_int_equal(write(fd, bytes, n), (ssize_t)n);
+        autofd int in = open(rig.base, O_RDONLY | O_CLOEXEC);
+        g_autoptr(ImgHeader) header = img_header_read(in, -1, NULL);
+        overlay.backing_format = header->format;
+        overlay.backing_bytes = header->virtual_bytes;
+    } else {
+        write_blank(rig.base);
+        assert_int_equal(stat(rig.base, &st), 0);
+        overlay.backing_bytes = (uint64_t)st.st_size;
+    }
+    assert_true(img_overlay_create(dirfd, "root.qcow2", &overlay, NULL, NULL));
+    write_blank(seed);
+    close(dirfd);
+}
+
+static int setup(void **context)
+{
+    (void)context;
+    const char *image = g_getenv("TEST_GUEST_IMAGE"), *wish = g_getenv("TEST_CONNECT");
+    rig.state = g_dir_make_tmp("vm-test-XXXXXX", NULL);
+    rig.dir = g_build_filename(rig.state, "m", NULL);
+    rig.run = g_build_filename(rig.state, "run", NULL);
+    rig.base = g_build_filename(rig.dir, "base.img", NULL);
+    rig.wish = g_strdup(wish ? wish : "embed");
+    rig.facts = host_facts_new();
+    assert_int_equal(g_chmod(rig.state, 0711), 0); /* QEMU is another user when we are root */
+    assert_int_equal(g_mkdir(rig.dir, 0700) | g_mkdir(rig.run, 0700), 0);
+    make_disks(image);
+    open_connection();
+    g_autoptr(GError) error = NULL;
+    if (!machine_connection_facts(rig.connection, rig.facts, &error)) {
+        fail_msg("%s", error->message);
+    }
+    if (geteuid() == 0) {
+        assert_int_equal(chown(rig.run, rig.facts->qemu_uid, rig.facts->qemu_gid), 0);
+    }
+    return 0;
+}
+
+static int teardown(void **context)
+{
+    (void)context;
+    if (!rig.connection) {
+        open_connection();
+    }
+    virt_destroy(conn(), UUID, NULL);
+    virt_undefine(conn(), UUID, NULL);
+    close_connection();
+    host_facts_free(rig.facts);
+    base_dir_remove_tree(AT_FDCWD, rig.state, NULL);
+    g_free(rig.state);
+    g_free(rig.dir);
+    g_free(rig.run);
+    g_free(rig.base);
+    g_free(rig.wish);
+    return 0;
+}
+
+static char *replaced(char *text, const char *from, const char *to)
+{
+    g_auto(GStrv) parts = g_strsplit(text, from, -1);
+    g_free(text);
+    return g_strjoinv(to, parts);
+}
+
+static char *reference_xml(void)
+{
+    char *text = NULL;
+    bool is_guest = g_getenv("TEST_GUEST_IMAGE");
+    assert_true(
+        g_file_get_contents(TEST_SOURCE_DIR "/golden/domain/reference.xml", &text, NULL, NULL));
+    text = replaced(text, "@DIR@/base.qcow2", "@DIR@/base.img");
+    text = replaced(text, "@DIR@", rig.dir);
+    text = replaced(text, "@RUN@", rig.run);
+    text = replaced(text, "@STATE@", rig.state);
+    if (!is_guest) {
+        text = replaced(text, "<format type='qcow2'/>", "<format type='raw'/>");
+    }
+    return replaced(text, "pc-q35-7.2", rig.facts->machine_q35);
+}
+
+static void assert_state(VirtState wanted)
+{
+    VirtState state = VIRT_STATE_ABSENT;
+    g_autoptr(GError) error = NULL;
+    if (!virt_state(conn(), UUID, &state, &error)) {
+        fail_msg("%s", error->message);
+    }
+    assert_int_equal(state, wanted);
+}
+
+static void start_reference(void)
+{
+    static const char *const groups[] = {"disk0", "disk0-base", "seed"};
+    g_autofree char *top = g_build_filename(rig.dir, "root.qcow2", NULL);
+    g_autofree char *seed = g_build_filename(rig.dir, "seed.iso", NULL);
+    const char *paths[] = {top, rig.base, seed};
+    VirtDiskFd disks[3];
+    for (unsigned i = 0; i < 3; i++) {
+        int fd = open(paths[i], (i == 0 ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+        assert_true(fd >= 0);
+        disks[i] = (VirtDiskFd){groups[i], fd, i == 0};
+    }
+    g_autoptr(GError) error = NULL;
+    bool is_started = virt_start(conn(), UUID, disks, 3, &error);
+    for (unsigned i = 0; i < 3; i++) {
+        close(disks[i].fd);
+    }
+    if (!is_started) {
+        fail_msg("%s", error->message);
+    }
+}
+
+static pid_t qemu_pid(void)
+{
+    pid_t pid = 0;
+    g_autofree char *path = g_build_filename(rig.run, "q", NULL);
+    g_autoptr(GError) error = NULL;
+    g_autoptr(MachineQmp) qmp = machine_qmp_open(path, 15000, &pid, &error);
+    if (!qmp) {
+        fail_msg("%s", error->message);
+    }
+    return pid;
+}
+
+static uid_t owner_of_process(pid_t pid)
+{
+    struct stat st;
+    g_autofree char *path = g_strdup_printf("/proc/%d", (int)pid);
+    assert_int_equal(stat(path, &st), 0);
+    return st.st_uid;
+}
+
+static void assert_file(const char *folder, const char *name, mode_t mode)
+{
+    struct stat st;
+    g_autofree char *path = g_build_filename(folder, name, NULL);
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 07777, mode);
+    assert_int_equal(st.st_uid, geteuid());
+}
+
+static void assert_disks_untouched(void)
+{
+    assert_file(rig.dir, "root.qcow2", 0600);
+    assert_file(rig.dir, "base.img", 0600);
+    assert_file(rig.dir, "seed.iso", 0600);
+    assert_file(rig.dir, ".", 0700);
+}
+
+/* Waits on the console socket, which repeats what the guest's firmware says from now on; the log
+ * has what was before. */
+static bool serial_says(const char *text, int timeout_ms)
+{
+    g_autofree char *path = g_build_filename(rig.run, "c", NULL);
+    g_autofree char *log = g_build_filename(rig.dir, "serial.log", NULL);
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    autofd int sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    g_strlcpy(address.sun_path, path, sizeof address.sun_path);
+    assert_int_equal(connect(sock, (struct sockaddr *)&address, sizeof address), 0);
+    gint64 end_us = g_get_monotonic_time() + (gint64)timeout_ms * 1000;
+    for (;;) {
+        char *seen = NULL;
+        bool is_there = g_file_get_contents(log, &seen, NULL, NULL) && strstr(seen, text);
+        g_free(seen);
+        gint64 left_ms = (end_us - g_get_monotonic_time()) / 1000;
+        struct pollfd item = {.fd = sock, .events = POLLIN};
+        if (is_there || left_ms <= 0 || poll(&item, 1, (int)left_ms) <= 0) {
+            return is_there;
+        }
+        char bytes[4096];
+        if (read(sock, bytes, sizeof bytes) <= 0) {
+            return false;
+        }
+    }
+}
+
+static void assert_nothing_left(void)
+{
+    const char *const names[] = {"a", "c", "q", "s"};
+    for (unsigned i = 0; i < G_N_ELEMENTS(names); i++) {
+        g_autofree char *path = g_build_filename(rig.run, names[i], NULL);
+        assert_int_equal(access(path, F_OK), -1);
+    }
+    if (strcmp(rig.wish, "embed") != 0) {
+        return;
+    }
+    const char *const files[] = {"log/qemu/" NAME ".log", "etc/qemu/" NAME ".xml",
+                                 "run/qemu/" NAME ".xml", "run/qemu/" NAME ".pid"};
+    for (unsigned i = 0; i < G_N_ELEMENTS(files); i++) {
+        g_autofree char *path = g_build_filename(rig.state, "libvirt", files[i], NULL);
+        assert_int_equal(access(path, F_OK), -1);
+    }
+}
+
+static void test_facts_say_what_this_libvirt_offers(void **context)
+{
+    (void)context;
+    assert_true(g_str_has_prefix(rig.facts->machine_q35, "pc-q35-"));
+    assert_true(g_str_has_prefix(rig.facts->machine_pc, "pc-i440fx-"));
+    assert_int_equal(access(rig.facts->emulator, X_OK), 0);
+    assert_true(rig.facts->has_fd_associate);
+    assert_true(rig.facts->is_netns_shared);
+    assert_int_equal(rig.facts->is_kvm_usable, rig.facts->kvm_reason == NULL);
+}
+
+static void test_reference_domain_starts_and_nothing_is_chowned(void **context)
+{
+    (void)context;
+    g_autofree char *xml = reference_xml();
+    g_autoptr(GError) error = NULL;
+    if (!virt_define(conn(), xml, &error)) {
+        fail_msg("%s", error->message);
+    }
+    assert_true(virt_define(conn(), xml, NULL));
+    assert_state(VIRT_STATE_OFF);
+    start_reference();
+    assert_state(VIRT_STATE_RUNNING);
+    assert_int_equal(owner_of_process(qemu_pid()), rig.facts->qemu_uid);
+    assert_disks_untouched();
+    assert_true(serial_says(g_getenv("TEST_GUEST_IMAGE") ? "GRUB" : "No bootable device", 60000));
+}
+
+static void test_second_connection_finds_it_running(void **context)
+{
+    (void)context;
+    reopen();
+    assert_state(VIRT_STATE_RUNNING);
+    VirtDomain *found = virt_find_by_name(conn(), NAME, NULL);
+    g_autofree char *owner = g_strdup_printf("%s\nvm-run:%s:" NAME, rig.state, rig.state);
+    assert_string_equal(found->owner, owner);
+    assert_int_equal(found->state, VIRT_STATE_RUNNING);
+    virt_domain_free(found);
+    g_autoptr(GPtrArray) list = virt_list_ours(conn(), NULL);
+    assert_int_equal(list->len, 1);
+
+    VirtStats stats;
+    assert_true(virt_stats(conn(), UUID, &stats, NULL));
+    assert_int_equal(stats.n_vcpus, 1);
+    assert_int_equal(stats.mem_actual_bytes, 256 << 20);
+    assert_true(stats.cpu_time_ns > 0 && stats.cpu_user_ns > 0 && stats.mem_rss_bytes > 1 << 20);
+    g_autofree char *xml = virt_domain_xml(conn(), UUID, NULL);
+    assert_non_null(strstr(xml, "vmrun.status"));
+    g_autoptr(GError) again = NULL;
+    assert_false(virt_start(conn(), UUID, NULL, 0, &again));
+    assert_true(g_error_matches(again, VM_ERROR, VM_ERROR_BUSY));
+}
+
+static void test_other_process_waits_for_the_root(void **context)
+{
+    (void)context;
+    if (strcmp(rig.wish, "embed") != 0) {
+        return; /* only embedded roots are held */
+    }
+    close_connection();
+    int ready[2];
+    char byte = 0;
+    assert_int_equal(pipe2(ready, O_CLOEXEC), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        MachineConnection *held = machine_connection_open(rig.state, rig.wish, NULL);
+        byte = held != NULL;
+        bool is_told = write(ready[1], &byte, 1) == 1;
+        g_usleep(700 * 1000);
+        machine_connection_close(held);
+        _exit(is_told ? 0 : 1);
+    }
+    assert_int_equal(read(ready[0], &byte, 1), 1);
+    assert_int_equal(byte, 1);
+    gint64 before_us = g_get_monotonic_time();
+    open_connection();
+    assert_true(g_get_monotonic_time() - before_us > 300 * 1000);
+    assert_state(VIRT_STATE_RUNNING);
+    waitpid(child, NULL, 0);
+    close(ready[0]);
+    close(ready[1]);
+}
+
+static void test_killed_unseen_then_the_next_connection_says_off(void **context)
+{
+    (void)context;
+    close_connection();
+    pid_t pid = qemu_pid();
+    autofd int pidfd = base_proc_open(pid, base_proc_start_ticks(pid));
+    assert_int_equal(kill(pid, SIGKILL), 0);
+    assert_true(base_proc_wait_end(pidfd, 10000, NULL));
+    open_connection();
+    assert_state(VIRT_STATE_OFF);
+    g_autoptr(GPtrArray) list = virt_list_ours(conn(), NULL);
+    assert_int_equal(((VirtDomain *)list->pdata[0])->state, VIRT_STATE_OFF);
+}
+
+static void test_started_again_destroyed_and_undefined_leaves_nothing(void **context)
+{
+    (void)context;
+    start_reference();
+    pid_t pid = qemu_pid();
+    autofd int pidfd = base_proc_open(pid, base_proc_start_ticks(pid));
+    g_autoptr(GError) error = NULL;
+    reopen();
+    if (!virt_destroy(conn(), UUID, &error)) {
+        fail_msg("%s", error->message);
+    }
+    assert_true(base_proc_wait_end(pidfd, 0, NULL));
+    assert_state(VIRT_STATE_OFF);
+    assert_true(virt_destroy(conn(), UUID, NULL));
+    assert_true(virt_undefine(conn(), UUID, NULL));
+    assert_state(VIRT_STATE_ABSENT);
+    assert_disks_untouched();
+    assert_nothing_left();
+}
+
+static void test_start_without_descriptors_fails_closed_with_one_line(void **context)
+{
+    (void)context;
+    g_autofree char *xml = reference_xml();
+    g_autoptr(GError) error = NULL;
+    assert_true(virt_define(conn(), xml, NULL));
+    assert_false(virt_start(conn(), UUID, NULL, 0, &error));
+    assert_null(strchr(error->message, '\n'));
+    assert_state(VIRT_STATE_OFF);
+    assert_true(virt_undefine(conn(), UUID, NULL));
+}
+
+static void test_start_with_a_bad_qemu_argument_quotes_qemu(void **context)
+{
+    (void)context;
+    g_autofree char *xml = replaced(reference_xml(), "shutdown=poweroff", "shutdown=nonsense");
+    g_autoptr(GError) error = NULL;
+    assert_true(virt_define(conn(), xml, NULL));
+    static const char *const groups[] = {"disk0", "disk0-base", "seed"};
+    VirtDiskFd disks[3];
+    int fd = open(rig.base, O_RDWR | O_CLOEXEC);
+    for (unsigned i = 0; i < 3; i++) {
+        disks[i] = (VirtDiskFd){groups[i], fd, true};
+    }
+    assert_false(virt_start(conn(), UUID, disks, 3, &error));
+    close(fd);
+    assert_non_null(strstr(error->message, "nonsense"));
+    assert_null(strchr(error->message, '\n'));
+    assert_null(strstr(error->message, "Z qemu-system"));
+    assert_true(virt_undefine(conn(), UUID, NULL));
+    assert_nothing_left();
+}
+
+static void test_library_process_killed_then_error_and_next_open_works(void **context)
+{
+    (void)context;
+    if (strcmp(rig.wish, "embed") != 0) {
+        return; /* only embedded roots have a process */
+    }
+    g_autofree char *children = g_strdup_printf("/proc/self/task/%d/children", (int)getpid());
+    g_autofree char *pids = NULL;
+    g_autoptr(GError) error = NULL;
+    VirtState state;
+    assert_true(g_file_get_contents(children, &pids, NULL, NULL));
+    assert_int_equal(kill((pid_t)atoi(pids), SIGKILL), 0);
+    assert_false(virt_state(conn(), UUID, &state, &error));
+    assert_true(g_error_matches(error, VM_ERROR, VM_ERROR_HOST));
+    assert_false(virt_state(conn(), UUID, &state, NULL));
+    reopen();
+    assert_state(VIRT_STATE_ABSENT);
+}
+
+/* --- with a guest --------------------------------------------------------------------------------
+ */
+
+static bool is_agent_up(void)
+{
+    bool is_connected = false;
+    return virt_agent_is_connected(conn(), UUID, &is_connected, NULL) && is_connected;
+}
+
+static void boot_guest(void)
+{
+    g_autofree char *log = g_build_filename(rig.dir, "serial.log", NULL);
+    g_unlink(log);
+    g_autofree char *xml = reference_xml();
+    assert_true(virt_define(conn(), xml, NULL));
+    start_reference();
+    assert_true(serial_says("tiny: ready", 180000));
+}
+
+static void test_guest_agent_answers(void **context)
+{
+    (void)context;
+    boot_guest();
+    gint64 end_us = g_get_monotonic_time() + 30 * G_USEC_PER_SEC;
+    while (!is_agent_up() && g_get_monotonic_time() < end_us) {
+        g_usleep(200 * 1000);
+    }
+    reopen(); /* a fresh connection knows it at once */
+    assert_true(is_agent_up());
+    g_autoptr(GError) error = NULL;
+    g_autofree char *answer =
+        virt_agent_command(conn(), UUID, "{\"execute\":\"guest-ping\"}", 10, &error);
+    if (!answer) {
+        fail_msg("%s", error->message);
+    }
+    assert_non_null(strstr(answer, "return"));
+}
+
+static void test_guest_reboot_keeps_the_process(void **context)
+{
+    (void)context;
+    pid_t pid = qemu_pid();
+    g_autofree char *log = g_build_filename(rig.dir, "serial.log", NULL);
+    assert_int_equal(truncate(log, 0), 0);
+    assert_true(virt_reboot(conn(), UUID, NULL));
+    close_connection();
+    assert_true(serial_says("tiny: ready", 180000));
+    open_connection();
+    assert_int_equal(qemu_pid(), pid);
+    assert_state(VIRT_STATE_RUNNING);
+}
+
+static void test_guest_shutdown_ends_the_process(void **context)
+{
+    (void)context;
+    pid_t pid = qemu_pid();
+    autofd int pidfd = base_proc_open(pid, base_proc_start_ticks(pid));
+    g_autoptr(GError) error = NULL;
+    if (!virt_shutdown(conn(), UUID, &error)) {
+        fail_msg("%s", error->message);
+    }
+    close_connection(); /* nobody listens: QEMU ends by itself */
+    assert_true(base_proc_wait_end(pidfd, 60000, NULL));
+    open_connection();
+    assert_state(VIRT_STATE_OFF);
+    assert_true(virt_undefine(conn(), UUID, NULL));
+    assert_nothing_left();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_facts_say_what_this_libvirt_offers),
+        cmocka_unit_test(test_reference_domain_starts_and_nothing_is_chowned),
+        cmocka_unit_test(test_second_connection_finds_it_running),
+        cmocka_unit_test(test_other_process_waits_for_the_root),
+        cmocka_unit_test(test_killed_unseen_then_the_next_connection_says_off),
+        cmocka_unit_test(test_started_again_destroyed_and_undefined_leaves_nothing),
+        cmocka_unit_test(test_start_without_descriptors_fails_closed_with_one_line),
+        cmocka_unit_test(test_start_with_a_bad_qemu_argument_quotes_qemu),
+        cmocka_unit_test(test_library_process_killed_then_error_and_next_open_works),
+    };
+    const struct CMUnitTest guest_tests[] = {
+        cmocka_unit_test(test_guest_agent_answers),
+        cmocka_unit_test(test_guest_reboot_keeps_the_process),
+        cmocka_unit_test(test_guest_shutdown_ends_the_process),
+    };
+    if (g_getenv("TEST_GUEST_IMAGE")) {
+        return cmocka_run_group_tests(guest_tests, setup, teardown);
+    }
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
