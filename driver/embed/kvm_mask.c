@@ -2,8 +2,6 @@
 
 #include <fcntl.h>
 #include <sched.h>
-#include <stdio.h>
-#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -12,11 +10,12 @@
 
 #define KVM_NODE "/dev/kvm"
 
-/* An empty file without permissions and without a name. */
-static int make_stand_in(void)
+/* An empty file that nobody may open; transfer full, NULL on failure. */
+static char *make_stand_in(void)
 {
-    autofd int fd = open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0);
-    return fd >= 0 && fchmod(fd, 0) == 0 ? base_fd_steal(&fd) : -1;
+    g_autofree char *path = g_build_filename(g_get_tmp_dir(), "vm-run-no-kvm-XXXXXX", NULL);
+    autofd int fd = g_mkstemp_full(path, O_RDWR | O_CLOEXEC, 0600);
+    return fd >= 0 && fchmod(fd, 0) == 0 ? g_steal_pointer(&path) : NULL;
 }
 
 void embed_kvm_mask(void)
@@ -26,11 +25,12 @@ void embed_kvm_mask(void)
         machine_qemu_user_can_open(&user, KVM_NODE)) {
         return;
     }
-    autofd int fd = make_stand_in();
-    char source[64];
-    snprintf(source, sizeof source, "/proc/self/fd/%d", fd);
-    if (fd < 0 || unshare(CLONE_NEWNS) != 0 || mount("", "/", NULL, MS_REC | MS_SLAVE, NULL) != 0) {
+    if (unshare(CLONE_NEWNS) != 0 || mount("", "/", NULL, MS_REC | MS_SLAVE, NULL) != 0) {
         return;
     }
-    (void)!mount(source, KVM_NODE, NULL, MS_BIND, NULL);
+    g_autofree char *stand_in = make_stand_in();
+    if (stand_in) {
+        (void)!mount(stand_in, KVM_NODE, NULL, MS_BIND, NULL);
+        unlink(stand_in);
+    }
 }
