@@ -28,7 +28,7 @@ bool spec_check_scalar(SpecReader *reader, const SpecOption *option, const SpecN
 /* What is wrong with the characters, NULL: nothing. */
 static const char *character_mistake(const SpecNode *node, bool is_multiline)
 {
-    if (strlen(node->text) != node->n_bytes) {
+    if (spec_node_has_nul(node)) {
         return "holds a NUL character";
     }
     for (const char *at = node->text; *at; at = g_utf8_next_char(at)) {

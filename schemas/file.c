@@ -3,6 +3,7 @@
 #include <unistd.h>
 #include "base/file.h"
 #include "schemas/read.h"
+#include "schemas/rows.h"
 #include "schemas/yaml.h"
 
 struct SpecFile {
@@ -47,7 +48,12 @@ static void read_machine(SpecReader *outer, const SpecNode *key, const SpecNode 
     spec->name = g_strdup(key->text);
     spec_origin_keep(spec->origins, "name", &pos);
     g_ptr_array_add(machines, spec);
-    spec_name_check(key->text, &pos, outer->report);
+    if (spec_node_has_nul(key)) {
+        base_report_error(outer->report, VM_ERROR_NAME, &pos, NULL,
+                          "name '%s' holds a NUL character", key->text);
+    } else {
+        spec_name_check(key->text, &pos, outer->report);
+    }
     if (node->kind == SPEC_NODE_MAP) {
         spec_read_map(&reader, &spec_machine_table, "", node, "", spec);
         return;

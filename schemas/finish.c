@@ -149,7 +149,9 @@ static void check_macs(const Rules *r)
 static void settle_networks(const Rules *r)
 {
     GPtrArray *networks = r->spec->networks;
-    if (networks->len == 0 && !spec_machine_origin(r->spec, "networks")) {
+    bool is_silent = !spec_machine_origin(r->spec, "networks");
+    bool is_refused = spec_machine_origin(r->spec, "networks[0]") != NULL; /* reported already */
+    if (networks->len == 0 && (is_silent || is_refused)) {
         SpecNetwork *network = g_new0(SpecNetwork, 1);
         network->kind = SPEC_NET_USER;
         g_ptr_array_add(networks, network);
@@ -244,7 +246,9 @@ void spec_machine_finish(MachineSpec *spec, BaseReport *report)
     g_autofree char *prefix = is_from_file ? g_strdup_printf("vms.%s.", spec->name) : g_strdup("");
     Rules rules = {spec, report, prefix};
     spec_read_defaults(&spec_machine_table, spec->origins, spec);
-    if (!spec->hostname && spec->name) {
+    const char *why;
+    bool has_name = spec->name && spec_rule_name(spec->name, &why); /* else it was reported */
+    if (!spec->hostname && !spec_machine_origin(spec, "hostname") && has_name) {
         spec->hostname = g_strdup(spec->name);
     }
     name_disks(spec);

@@ -1,6 +1,6 @@
 #include "schemas/option.h"
 
-#include <stddef.h>
+#include "schemas/rows.h"
 #include "schemas/rules.h"
 #include "schemas/value.h"
 

@@ -90,11 +90,16 @@ BasePos spec_node_pos(const SpecNode *node)
     return (BasePos){(char *)node->file, node->line, node->col};
 }
 
+bool spec_node_has_nul(const SpecNode *node)
+{
+    return node->kind == SPEC_NODE_SCALAR && strlen(node->text) != node->n_bytes;
+}
+
 bool spec_node_is_null(const SpecNode *node)
 {
     static const char *const nulls[] = {"", "~", "null", "Null", "NULL", NULL};
-    return node->kind == SPEC_NODE_SCALAR && node->is_plain &&
-           node->n_bytes == strlen(node->text) && g_strv_contains(nulls, node->text);
+    return node->kind == SPEC_NODE_SCALAR && node->is_plain && !spec_node_has_nul(node) &&
+           g_strv_contains(nulls, node->text);
 }
 
 char *spec_node_shown(const SpecNode *node)

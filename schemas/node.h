@@ -45,6 +45,9 @@ SpecNode *spec_node_key(const SpecNode *map, unsigned i);
 /* A BasePos that borrows from the node. */
 BasePos spec_node_pos(const SpecNode *node);
 
+/* A scalar whose bytes hold a NUL: its text is more than C sees. */
+bool spec_node_has_nul(const SpecNode *node);
+
 /* Plain `~`, `null` or nothing. */
 bool spec_node_is_null(const SpecNode *node);
 

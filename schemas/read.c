@@ -64,11 +64,15 @@ static void read_string(const Slot *slot)
     }
     bool is_url = o->is_url_allowed && (g_str_has_prefix(slot->node->text, "http://") ||
                                         g_str_has_prefix(slot->node->text, "https://"));
-    char **member = MEMBER(char *, o, slot->base);
-    g_free(*member);
-    *member = o->is_path && !is_url ? spec_read_path(slot->reader, slot->node->text)
-              : o->is_lower         ? g_ascii_strdown(slot->node->text, -1)
-                                    : g_strdup(slot->node->text);
+    const char *text = slot->node->text;
+    char *value = o->is_path && !is_url ? spec_read_path(slot->reader, slot->node, slot->path, text)
+                  : o->is_lower         ? g_ascii_strdown(text, -1)
+                                        : g_strdup(text);
+    if (value) {
+        char **member = MEMBER(char *, o, slot->base);
+        g_free(*member);
+        *member = value;
+    }
 }
 
 static char *number_text(const SpecOption *o, uint64_t value)
@@ -86,8 +90,10 @@ static bool check_number(const Slot *slot, SpecNumber got, uint64_t value)
     if (got == SPEC_NUMBER_OUT_OF_RANGE || value < o->min || value > o->max) {
         g_autofree char *min = number_text(o, o->min);
         g_autofree char *max = number_text(o, o->max);
+        bool is_one = o->min == o->max;
         spec_read_mistake(slot->reader, o->code ? o->code : VM_ERROR_RANGE, slot->node, slot->path,
-                          o->pattern_hint, "%s is outside %s to %s", shown, min, max);
+                          o->pattern_hint, is_one ? "%s is not %s" : "%s is outside %s to %s",
+                          shown, min, max);
         return false;
     }
     if (o->unit && value % o->unit != 0) {
@@ -134,7 +140,7 @@ static void read_measure(const Slot *slot)
     if (!spec_check_scalar(slot->reader, slot->option, node, slot->path, false)) {
         return;
     }
-    SpecNumber got = strlen(node->text) != node->n_bytes ? SPEC_NUMBER_MALFORMED
+    SpecNumber got = spec_node_has_nul(node) ? SPEC_NUMBER_MALFORMED
                      : slot->option->kind == SPEC_KIND_SIZE
                          ? spec_parse_size_form(node->text, &value)
                          : spec_parse_duration_form(node->text, &value);
@@ -252,7 +258,7 @@ static char *read_ssh_key(SpecReader *reader, const SpecNode *node, const char *
     }
     bool is_path = !g_str_equal(text, "agent") && !g_str_has_prefix(text, "~/") &&
                    (!strpbrk(text, " \t") || strchr("./", text[0]));
-    return is_path ? spec_read_path(reader, text) : g_steal_pointer(&text);
+    return is_path ? spec_read_path(reader, node, path, text) : g_steal_pointer(&text);
 }
 
 static char *read_element(const Slot *slot)
@@ -330,7 +336,7 @@ static void read_words(const Slot *slot)
 static void read_map_entry(const Slot *slot, const SpecNode *key, GHashTable *map)
 {
     const SpecOption *o = slot->option;
-    if (!spec_pattern_matches(o->pattern, key->text)) {
+    if (spec_node_has_nul(key) || !spec_pattern_matches(o->pattern, key->text)) {
         spec_read_mistake(slot->reader, o->code, key, slot->path, o->pattern_hint,
                           "the name is not allowed");
     } else if (spec_check_scalar(slot->reader, o, slot->node, slot->path, false) &&
@@ -370,8 +376,7 @@ static bool read_record_text(const Slot *slot, void *record)
     if (!spec_check_scalar(slot->reader, slot->option, slot->node, slot->path, false)) {
         return false;
     }
-    if (strlen(slot->node->text) == slot->node->n_bytes &&
-        type->from_text(record, slot->node->text, &code, &why)) {
+    if (!spec_node_has_nul(slot->node) && type->from_text(record, slot->node->text, &code, &why)) {
         return true;
     }
     const char *near =
@@ -557,8 +562,8 @@ void spec_read_map(SpecReader *reader, const SpecTable *table, const char *group
             *group ? g_strdup_printf("%s.%s", group, key->text) : g_strdup(key->text);
         g_autofree char *full =
             *path ? g_strdup_printf("%s.%s", path, key->text) : g_strdup(key->text);
-        bool is_dotted = strchr(key->text, '.') != NULL;
-        const SpecOption *option = is_dotted ? NULL : spec_table_find(table, row_path);
+        bool is_one_word = !strchr(key->text, '.') && !spec_node_has_nul(key);
+        const SpecOption *option = is_one_word ? spec_table_find(table, row_path) : NULL;
         if (key->is_duplicate) {
             continue;
         }

@@ -49,8 +49,9 @@ void spec_read_mistake(SpecReader *reader, VmError code, const SpecNode *node, c
 /* SpecReader's and SPEC_KIND_SOURCE's own part (schemas/source.c). */
 bool spec_read_source(SpecReader *reader, const SpecOption *option, const SpecNode *node,
                       const char *path, SpecText *out);
-/* A path as the spec's folder and "~/" make it. Transfer full. */
-char *spec_read_path(const SpecReader *reader, const char *text);
+/* `text` as the spec's folder and "~/" make it; NULL: reported (a folder that is not UTF-8).
+ * Transfer full. */
+char *spec_read_path(SpecReader *reader, const SpecNode *node, const char *path, const char *text);
 /* The text of a small PEM file; NULL: reported. Transfer full. */
 char *spec_read_pem(SpecReader *reader, const SpecNode *node, const char *path);
 

@@ -10,7 +10,12 @@ static bool refuse(const char **out_why, const char *why)
     return false;
 }
 
-bool spec_rule_name(const char *text, const char **out_why)
+static bool is_made_of(const char *text, const char *characters)
+{
+    return *text && strspn(text, characters) == strlen(text);
+}
+
+static bool check_label(const char *text, const char **out_why)
 {
     size_t n = strlen(text);
     if (n == 0) {
@@ -30,12 +35,20 @@ bool spec_rule_name(const char *text, const char **out_why)
     return true;
 }
 
+bool spec_rule_name(const char *text, const char **out_why)
+{
+    if (is_made_of(text, "0123456789")) {
+        return refuse(out_why, "is made of digits only, which a host name may not be");
+    }
+    return check_label(text, out_why);
+}
+
 bool spec_rule_hostname(const char *text, const char **out_why)
 {
     if (strlen(text) > 253) {
         return refuse(out_why, "is longer than 253 characters");
     }
-    if (strspn(text, "0123456789.") == strlen(text)) {
+    if (is_made_of(text, "0123456789.")) {
         return refuse(out_why, "is made of digits only");
     }
     g_auto(GStrv) labels = g_strsplit(text, ".", -1);
@@ -44,7 +57,7 @@ bool spec_rule_hostname(const char *text, const char **out_why)
         if (*lower == '\0') {
             return refuse(out_why, "has an empty part between dots");
         }
-        if (!spec_rule_name(lower, out_why)) {
+        if (!check_label(lower, out_why)) {
             return refuse(out_why, "is no host name: use letters, digits and '-', at most 63 "
                                    "between dots");
         }

@@ -3,7 +3,8 @@
 
 /* Rules of texts that a pattern can't say, or says badly; all of type SpecTextRule. */
 
-/* An RFC 1123 label in lower case: 1..63 of [a-z0-9-], no '-' at either end. */
+/* An RFC 1123 label in lower case: 1..63 of [a-z0-9-], no '-' at either end, not digits only (it
+ * becomes the host name). */
 bool spec_rule_name(const char *text, const char **out_why);
 
 /* Labels as above (upper case allowed) with dots between, 1..253 in all, not digits only. */

@@ -5,7 +5,7 @@
 
 enum { MAX_SOURCE_BYTES = 1024 * 1024, MAX_PEM_BYTES = 64 * 1024 };
 
-char *spec_read_path(const SpecReader *reader, const char *text)
+static char *resolved(const SpecReader *reader, const char *text)
 {
     if (reader->is_record || g_path_is_absolute(text)) {
         return g_strdup(text);
@@ -17,6 +17,17 @@ char *spec_read_path(const SpecReader *reader, const char *text)
         text += 2 + strspn(text + 2, "/");
     }
     return reader->base_dir ? g_build_filename(reader->base_dir, text, NULL) : g_strdup(text);
+}
+
+char *spec_read_path(SpecReader *reader, const SpecNode *node, const char *path, const char *text)
+{
+    g_autofree char *file = resolved(reader, text);
+    if (!g_utf8_validate(file, -1, NULL)) {
+        spec_read_mistake(reader, VM_ERROR_PATH, node, path, "rename the folder",
+                          "'%s' lies in a folder whose name is not UTF-8", text);
+        return NULL;
+    }
+    return g_steal_pointer(&file);
 }
 
 /* The file's bytes; NULL: reported. Larger than max_bytes, a NUL outside gzip: CI. Transfer full.
@@ -44,10 +55,12 @@ static char *read_file(SpecReader *reader, const SpecNode *node, const char *pat
 char *spec_read_pem(SpecReader *reader, const SpecNode *node, const char *path)
 {
     size_t n_bytes;
-    g_autofree char *file = spec_read_path(reader, node->text);
-    g_autofree char *text = read_file(reader, node, path, file, MAX_PEM_BYTES, &n_bytes);
-    if (text && !strchr(text, '\n')) {
-        spec_read_mistake(reader, VM_ERROR_CI, node, path, NULL, "'%s' holds no PEM text", file);
+    g_autofree char *file = spec_read_path(reader, node, path, node->text);
+    g_autofree char *text =
+        file ? read_file(reader, node, path, file, MAX_PEM_BYTES, &n_bytes) : NULL;
+    if (text && (!g_str_is_ascii(text) || !strstr(text, "-----BEGIN CERTIFICATE-----\n"))) {
+        spec_read_mistake(reader, VM_ERROR_CI, node, path, NULL, "'%s' holds no PEM certificate",
+                          file);
         return NULL;
     }
     return g_steal_pointer(&text);
@@ -56,8 +69,8 @@ char *spec_read_pem(SpecReader *reader, const SpecNode *node, const char *path)
 static bool from_file(SpecReader *reader, const SpecNode *node, const char *path, SpecText *out)
 {
     size_t n_bytes;
-    g_autofree char *file = spec_read_path(reader, node->text);
-    char *text = read_file(reader, node, path, file, MAX_SOURCE_BYTES, &n_bytes);
+    g_autofree char *file = spec_read_path(reader, node, path, node->text);
+    char *text = file ? read_file(reader, node, path, file, MAX_SOURCE_BYTES, &n_bytes) : NULL;
     if (!text) {
         return false;
     }
@@ -132,6 +145,10 @@ static bool from_record(SpecReader *reader, const SpecNode *node, const char *pa
                          (unsigned)g_ascii_strtoull(line->text, NULL, 10),
                          (unsigned)g_ascii_strtoull(col->text, NULL, 10)};
     out->is_file = g_str_equal(is_file->text, "true");
+    if (out->is_file ? !out->pos.file : !g_utf8_validate(out->text, (gssize)out->n_bytes, NULL)) {
+        spec_read_mistake(reader, VM_ERROR_STATE, node, path, NULL, "the record is damaged");
+        return false;
+    }
     return true;
 }
 

@@ -59,8 +59,6 @@ static void take_key(Builder *b, SpecNode *key, yaml_mark_t mark)
         fail_at(b, VM_ERROR_YAML_LIMIT, mark, NULL, "a key is longer than 255 bytes");
     } else if (key->is_plain && g_str_equal(key->text, "<<")) {
         fail_at(b, VM_ERROR_YAML_FEATURE, mark, "write the keys out", "merge keys are not allowed");
-    } else if (strlen(key->text) != key->n_bytes) {
-        fail_at(b, VM_ERROR_YAML_ENC, mark, NULL, "a key holds a NUL character");
     }
     b->key[top] = key;
 }

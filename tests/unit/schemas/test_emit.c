@@ -1,4 +1,5 @@
 #include <jansson.h>
+#include "schemas/option.h"
 #include "specs.h"
 
 /* Random machines from the table's own vocabulary, and that what is written reads back as the same.
@@ -248,6 +249,35 @@ static void test_reference_then_as_committed(void **state)
     assert_generated("docs/reference/machine.md", text);
 }
 
+static void add_words(GString *out, const SpecTable *table)
+{
+    for (unsigned i = 0; i < table->n_options; i++) {
+        const SpecOption *row = &table->options[i];
+        g_string_append_printf(out, "\"%s: \"\n", spec_option_key(row));
+        for (unsigned k = 0; row->choices && row->choices->texts[k]; k++) {
+            g_string_append_printf(out, "\"%s\"\n", row->choices->texts[k]);
+        }
+        if (row->default_text) {
+            g_string_append_printf(out, "\"%s\"\n", row->default_text);
+        }
+        if (row->record && row->record->table) {
+            add_words(out, row->record->table);
+        }
+    }
+}
+
+/* The words of the language, for the fuzzer of spec files. */
+static void test_fuzz_dictionary_then_as_committed(void **state)
+{
+    (void)state;
+    g_autoptr(GString) out = g_string_new("# Generated from the tables in schemas/.\n");
+    g_string_append(out, "\"version: 1\\x0aname: t\\x0avms:\\x0a web:\\x0a  image: i\\x0a  "
+                         "\"\n\"{\"\n\"[\"\n\"- \"\n\"|\\x0a\"\n");
+    add_words(out, &spec_head_table);
+    add_words(out, &spec_machine_table);
+    assert_generated("tests/fuzz/spec_yaml.dict", out->str);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -258,6 +288,7 @@ int main(void)
         cmocka_unit_test(test_damaged_json_then_state_error),
         cmocka_unit_test(test_json_schema_then_as_committed),
         cmocka_unit_test(test_reference_then_as_committed),
+        cmocka_unit_test(test_fuzz_dictionary_then_as_committed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,7 +5,7 @@
 static void test_name_then_rfc1123_label(void **state)
 {
     (void)state;
-    static const char *const good[] = {"a", "0", "web-1", "a--b", "1a"};
+    static const char *const good[] = {"a", "0a", "web-1", "a--b", "1a"};
     static const char *const bad[] = {"",
                                       "a/b",
                                       "..",

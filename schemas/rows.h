@@ -1,0 +1,93 @@
+#pragma once
+#include <stddef.h>
+#include "schemas/option.h"
+
+/* The macros that make the rows of option tables. */
+
+#define SPEC_KIB (UINT64_C(1) << 10)
+#define SPEC_MIB (UINT64_C(1) << 20)
+#define SPEC_GIB (UINT64_C(1) << 30)
+#define SPEC_TIB (UINT64_C(1) << 40)
+
+/* The member's offset; no such association, so no compilation, when its type is not `ctype`. */
+#define SPEC_OFFSET(type, member, ctype)                                                           \
+    .offset = offsetof(type, member) + 0 * _Generic(&((type *)0)->member, ctype * : 1),            \
+    .size = sizeof(((type *)0)->member)
+
+#define SPEC_ROW(kind_, path_, doc_) .kind = (kind_), .info.path = (path_), .info.doc = (doc_)
+
+#define SPEC_STRING(type, member, path_, doc_, ...)                                                \
+    {                                                                                              \
+        SPEC_ROW(SPEC_KIND_STRING, path_, doc_), SPEC_OFFSET(type, member, char *), __VA_ARGS__    \
+    }
+#define SPEC_TEXT(type, member, path_, doc_, ...)                                                  \
+    {                                                                                              \
+        SPEC_ROW(SPEC_KIND_TEXT, path_, doc_), SPEC_OFFSET(type, member, char *), __VA_ARGS__      \
+    }
+#define SPEC_UINT(type, member, path_, doc_, ...)                                                  \
+    {                                                                                              \
+        SPEC_ROW(SPEC_KIND_UINT, path_, doc_), SPEC_OFFSET(type, member, unsigned), __VA_ARGS__    \
+    }
+#define SPEC_SIZE(type, member, path_, doc_, ...)                                                  \
+    {                                                                                              \
+        SPEC_ROW(SPEC_KIND_SIZE, path_, doc_), SPEC_OFFSET(type, member, uint64_t), __VA_ARGS__    \
+    }
+#define SPEC_DURATION(type, member, path_, doc_, ...)                                              \
+    {                                                                                              \
+        SPEC_ROW(SPEC_KIND_DURATION, path_, doc_), SPEC_OFFSET(type, member, uint64_t),            \
+            __VA_ARGS__                                                                            \
+    }
+#define SPEC_BOOL(type, member, path_, doc_, ...)                                                  \
+    {                                                                                              \
+        SPEC_ROW(SPEC_KIND_BOOL, path_, doc_), SPEC_OFFSET(type, member, bool),                    \
+            .info.is_switch = true, __VA_ARGS__                                                    \
+    }
+/* Member type and choices are tied by the name of the type. */
+#define SPEC_ENUM(type, member, etype, path_, doc_, ...)                                           \
+    {                                                                                              \
+        SPEC_ROW(SPEC_KIND_ENUM, path_, doc_), SPEC_OFFSET(type, member, etype),                   \
+            .choices = &choices_##etype, .info.choices = texts_##etype, __VA_ARGS__                \
+    }
+#define SPEC_WORDS(type, member, set, path_, doc_, ...)                                            \
+    {                                                                                              \
+        SPEC_ROW(SPEC_KIND_WORDS, path_, doc_), SPEC_OFFSET(type, member, unsigned),               \
+            .choices = &choices_##set, .info.choices = texts_##set, .info.is_list = true,          \
+            __VA_ARGS__                                                                            \
+    }
+#define SPEC_SOURCE(type, member, path_, doc_, ...)                                                \
+    {                                                                                              \
+        SPEC_ROW(SPEC_KIND_SOURCE, path_, doc_), SPEC_OFFSET(type, member, SpecText),              \
+            .info.is_file = true, __VA_ARGS__                                                      \
+    }
+#define SPEC_STRINGS(type, member, path_, doc_, ...)                                               \
+    {                                                                                              \
+        SPEC_ROW(SPEC_KIND_STRINGS, path_, doc_), SPEC_OFFSET(type, member, GPtrArray *),          \
+            .info.is_list = true, __VA_ARGS__                                                      \
+    }
+#define SPEC_MAP(type, member, path_, doc_, ...)                                                   \
+    {                                                                                              \
+        SPEC_ROW(SPEC_KIND_MAP, path_, doc_), SPEC_OFFSET(type, member, GHashTable *),             \
+            .info.is_list = true, __VA_ARGS__                                                      \
+    }
+#define SPEC_RECORDS(type, member, rtype, path_, doc_, ...)                                        \
+    {                                                                                              \
+        SPEC_ROW(SPEC_KIND_RECORDS, path_, doc_), SPEC_OFFSET(type, member, GPtrArray *),          \
+            .record = &record_##rtype, .info.is_list = true, __VA_ARGS__                           \
+    }
+#define SPEC_OBJECTS(type, member, path_, doc_, ...)                                               \
+    {                                                                                              \
+        SPEC_ROW(SPEC_KIND_OBJECTS, path_, doc_), SPEC_OFFSET(type, member, GPtrArray *),          \
+            __VA_ARGS__                                                                            \
+    }
+#define SPEC_GROUP(path_, doc_)                                                                    \
+    {                                                                                              \
+        SPEC_ROW(SPEC_KIND_GROUP, path_, doc_)                                                     \
+    }
+/* default_text: the one value that is accepted, since it says the same as leaving the key out. */
+#define SPEC_LATER(path_, doc_, ...)                                                               \
+    {                                                                                              \
+        SPEC_ROW(SPEC_KIND_LATER, path_, doc_), __VA_ARGS__                                        \
+    }
+
+#define SPEC_FLAG(name, letter, meta)                                                              \
+    .info.flag = (name), .info.short_flag = (letter), .info.metavar = (meta)

@@ -1,0 +1,100 @@
+#!/usr/bin/env python3
+"""The JSON Schema and the program agree.
+
+The examples pass both. Every key of a machine is tried with values of every shape: what the program accepts the schema
+accepts too, so that no editor complains about a good file (the reverse is not asked: some rules can't be said in a schema).
+"""
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+try:
+    import jsonschema
+    import yaml
+except ImportError as error:
+    print(f"skipped: {error}: install python3-jsonschema and python3-yaml")
+    sys.exit(77)
+
+SOURCE = os.environ["SOURCE_DIR"]
+PROGRAM = os.path.join(os.environ["BUILD_DIR"], "vm-run")
+EXAMPLES = os.path.join(SOURCE, "schemas", "examples")
+VALUES = [
+    True, 0, 7, 300, -1, 1.5, None, "", "a", "a b", "x\ny\n", "true", "64MiB", "20GiB", "512", "5m", "auto", "user", "8080:80",
+    "Europe/Berlin", "0" * 64, [], ["a"], ["agent"], ["user"], ["bridge=br0"], ["8080:80"], ["auto:1-2/udp"], ["[::1]:1:1"],
+    ["ssh", "boot"], ["-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"], [7], [None], [[]], [{}], [{"size": "1GiB"}], [{"size": "1GiB", "name": "A"}], [{"source": "./x", "bus": "scsi"}],
+    [{"path": "/x"}], [{"path": "/x", "content": "y", "encoding": "base64", "owner": "a:b", "permissions": "0600", "append": True}],
+    [{"path": "x"}], [{"bridge": "br0", "mac": "52:54:00:00:00:01"}], [{"network": "user"}], [{"network": "lab"}],
+    [{"xpath": "/x", "value": "y"}], {}, {"a": "b"}, {"a": 1}, {"a b": "c"}, {"a": []}, {"boot": "5m"}, {"boot": "5x"}, {"bot": "5m"},
+    {"on_change": "ignore"}, {"schema": "off", "user_data": {"packages": ["a"]}}, {"user_data": []}, {"vars": {}},
+]
+
+
+def program_accepts(spec, scratch):
+    path = os.path.join(scratch, "spec.yaml")
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(spec, file)
+    done = subprocess.run([PROGRAM, "check", path], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
+    assert done.returncode in (0, 3, 5, 14), (done.returncode, spec, done.stderr)
+    return done.returncode == 0
+
+
+def is_scalar_for_text(schema, value):
+    """A plain number or boolean is a text where a text is wanted; the schema is stricter there on purpose."""
+    return schema.get("type") == "string" and isinstance(value, (bool, int, float))
+
+
+def check_examples(validator):
+    n = 0
+    for name in sorted(os.listdir(EXAMPLES)):
+        if not name.endswith(".yaml"):
+            continue
+        path = os.path.join(EXAMPLES, name)
+        with open(path, encoding="utf-8") as file:
+            mistakes = [error.message for error in validator.iter_errors(yaml.safe_load(file))]
+        done = subprocess.run([PROGRAM, "check", path], capture_output=True, text=True, check=False)
+        assert not mistakes, (name, mistakes)
+        assert done.returncode == 0 and "error" not in done.stderr, (name, done.stderr)
+        n += 1
+    assert n >= 5
+    print(f"{n} examples pass both")
+
+
+def check_agreement(validator, machine):
+    n_both = n_neither = 0
+    with tempfile.TemporaryDirectory() as scratch:
+        for key, schema in machine["properties"].items():
+            n_accepted = 0
+            for value in VALUES + schema.get("enum", []):
+                vm = {"image": "./x", key: value}
+                spec = {"version": 1, "name": "t", "vms": {"web": vm}}
+                if is_scalar_for_text(schema, value) or isinstance(value, list) and any(isinstance(v, int) for v in value):
+                    continue
+                is_accepted = program_accepts(spec, scratch)
+                is_valid = validator.is_valid(spec)
+                assert is_valid or not is_accepted, f"{key}: {value!r}: the program accepts what the schema refuses"
+                n_accepted += is_accepted
+                n_both += is_accepted
+                n_neither += not is_accepted and not is_valid
+            # what needs a file, a hash or another key's consent is not among the values
+            assert n_accepted > 0 or key in ("password", "password_hash", "libvirt_xml"), f"{key}: no value was right"
+    assert n_neither > 1000, n_neither
+    print(f"{n_both} values accepted by both, {n_neither} refused by both")
+
+
+def main():
+    if not os.path.exists(PROGRAM):
+        print(f"skipped: {PROGRAM} is not there")
+        return 77
+    with open(os.path.join(SOURCE, "schemas", "spec-v1.schema.json"), encoding="utf-8") as file:
+        schema = json.load(file)
+    jsonschema.Draft7Validator.check_schema(schema)
+    validator = jsonschema.Draft7Validator(schema)
+    check_examples(validator)
+    check_agreement(validator, schema["definitions"]["machine"])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
