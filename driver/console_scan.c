@@ -226,31 +226,33 @@ static bool escape_byte(ConsoleScan *scan, unsigned char byte)
     }
 }
 
+static void add(ConsoleScan *scan, char byte)
+{
+    if (scan->n_line < CONSOLE_LINE_MAX - 1) {
+        scan->line[scan->n_line++] = byte;
+        scan->line[scan->n_line] = '\0';
+    }
+}
+
+/* A carriage return ends the line only when something is written over it. */
 static ConsoleSign plain_byte(ConsoleScan *scan, unsigned char byte)
 {
-    bool was_cr = scan->is_cr;
-    scan->is_cr = byte == '\r';
-    if (byte == '\n' || (was_cr && byte != '\r' && byte >= 0x20)) {
-        ConsoleSign sign = end_line(scan);
-        if (byte == '\n') {
-            return sign;
-        }
-        scan->line[scan->n_line++] = (char)byte;
-        scan->line[scan->n_line] = '\0';
-        return sign;
+    ConsoleSign sign = CONSOLE_NOTHING;
+    bool is_text = (byte >= 0x20 && byte != 0x7f) || byte == '\t';
+    if (byte == '\n' || (is_text && scan->is_cr)) {
+        sign = end_line(scan);
+        scan->is_cr = false;
     }
-    if (byte == 0x1b) {
+    if (is_text) {
+        add(scan, byte == '\t' ? ' ' : (char)byte);
+    } else if (byte == '\r') {
+        scan->is_cr = true;
+    } else if (byte == 0x1b) {
         scan->escape = ESCAPE;
     } else if (byte == '\b' && scan->n_line > 0) {
         scan->line[--scan->n_line] = '\0';
-    } else if (byte >= 0x20 && byte != 0x7f && scan->n_line < CONSOLE_LINE_MAX - 1) {
-        scan->line[scan->n_line++] = (char)byte;
-        scan->line[scan->n_line] = '\0';
-    } else if (byte == '\t' && scan->n_line < CONSOLE_LINE_MAX - 1) {
-        scan->line[scan->n_line++] = ' ';
-        scan->line[scan->n_line] = '\0';
     }
-    return CONSOLE_NOTHING;
+    return sign;
 }
 
 size_t console_scan_feed(ConsoleScan *scan, const char *bytes, size_t n, ConsoleSign *out_sign,
