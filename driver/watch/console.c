@@ -72,6 +72,13 @@ static void feed(Console *console, const char *bytes, size_t n)
     }
 }
 
+/* Some bytes are never seen: what comes next is another line. */
+static void go_to(Console *console, uint64_t offset)
+{
+    feed(console, "\n", 1);
+    console->offset = offset;
+}
+
 /* The last half of the limit goes to FILE.1, the log itself is emptied: its writer appends. */
 static void bound_log(Console *console, uint64_t size)
 {
@@ -92,6 +99,9 @@ static void bound_log(Console *console, uint64_t size)
         rename(temporary, kept);
     }
     if (ftruncate(console->fd, 0) == 0) { /* a full disk is no reason to fill it more */
+        if (console->offset < size) {
+            go_to(console, 0);
+        }
         console->offset = 0;
     }
 }
@@ -105,10 +115,10 @@ static bool read_log(Console *console)
     }
     uint64_t size = (uint64_t)file.st_size;
     if (size < console->offset) { /* truncated */
-        console->offset = 0;
+        go_to(console, 0);
     }
     if (size - console->offset > BEHIND_BYTES) {
-        console->offset = size - PIECE_BYTES;
+        go_to(console, size - PIECE_BYTES);
     }
     char bytes[READ_BYTES];
     ssize_t n = 0;
@@ -122,7 +132,8 @@ static bool read_log(Console *console)
         feed(console, bytes, (size_t)n);
     }
     uint64_t limit = console->watch->config.log_limit_bytes;
-    if (limit && size > limit) {
+    if (limit &&
+        (n > 0 ? size / 2 > limit : size > limit)) { /* what is unread is better read first */
         bound_log(console, size);
     }
     return n > 0;

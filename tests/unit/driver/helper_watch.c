@@ -387,6 +387,29 @@ bool test_machine_has(TestMachine *machine, int ms, const char *type, const char
     return test_machine_count(machine, type, member, value) > 0;
 }
 
+char *test_machine_stages(TestMachine *machine, int ms)
+{
+    test_machine_has(machine, ms, "stage", NULL, NULL);
+    GString *stages = g_string_new(NULL);
+    for (guint i = 0; i < machine->seen->len; i++) {
+        const json_t *event = machine->seen->pdata[i];
+        if (!is_it(event, "stage", NULL, NULL)) {
+            continue;
+        }
+        const char *state = test_event_text(event, "state");
+        const char *detail = test_event_text(event, "detail");
+        g_string_append_printf(stages, "%s%s%c", stages->len ? " " : "",
+                               test_event_text(event, "stage"),
+                               strcmp(state, "begin") == 0  ? '+'
+                               : strcmp(state, "done") == 0 ? '-'
+                                                            : '!');
+        if (*detail) {
+            g_string_append_printf(stages, "(%s)", detail);
+        }
+    }
+    return g_string_free(stages, FALSE);
+}
+
 void test_machine_serial(TestMachine *machine, const char *bytes, ssize_t n)
 {
     g_autofree char *path = g_build_filename(machine->dir, "serial.log", NULL);

@@ -50,6 +50,9 @@ void test_machine_qmp(TestMachine *machine, const char *command);
  * the test after 8 s. Borrowed. */
 json_t *test_machine_await(TestMachine *machine, const char *type, const char *member,
                            const char *value);
+/* The stage events so far and those of the next ms, as "firmware+ kernel+ firmware- ..." (+ begin,
+ * - done, ! failed; details in brackets). Transfer full. */
+char *test_machine_stages(TestMachine *machine, int ms);
 /* Reads for ms and says whether such an event is among all those seen so far. */
 bool test_machine_has(TestMachine *machine, int ms, const char *type, const char *member,
                       const char *value);
