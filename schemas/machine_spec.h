@@ -53,11 +53,18 @@ typedef enum {
 /* What `ready: [...]` lists; tcp, http and exec are refused as not supported yet. */
 enum { SPEC_READY_BOOT = 1, SPEC_READY_SSH = 2, SPEC_READY_CLOUD_INIT = 4, SPEC_READY_AGENT = 8 };
 
-/* A text that the user gave inline (a string, or a map that was re-emitted) or as a file. */
+/*
+ * A text that the user gave inline (a text of several lines, or a map, which becomes a document
+ * with the bytes it was written with) or as a file (a text of one line is its path). Line L, column
+ * C of the text is line pos.line + L - 1, column pos.col + C - 1 of pos.file: exactly for files,
+ * block maps and literal blocks, by the line for the rest. A map of user-data or vendor-data gets a
+ * line
+ * "#cloud-config" before it, and pos is counted from there.
+ */
 typedef struct {
     char *text; /* the bytes, NUL-terminated, NULL: not given */
     size_t n_bytes;
-    BasePos pos; /* where it begins: the file itself (1:1), or the place in the spec */
+    BasePos pos;
     bool is_file;
 } SpecText;
 

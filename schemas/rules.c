@@ -100,24 +100,38 @@ bool spec_rule_mac(const char *text, const char **out_why)
     return true;
 }
 
-bool spec_rule_image_file(const char *text, const char **out_why)
+/* "nbd:...", "json:{...", "debian:12": what QEMU takes for a protocol, or a later version for a
+ * name. */
+static bool has_scheme(const char *text)
 {
-    size_t n = strcspn(text, ":/");
-    if (text[n] == ':' && text[0] != '.') {
-        return refuse(out_why, "looks like a protocol: write ./NAME for a file, or a http(s):// "
-                               "URL where one may stand");
-    }
-    if (g_str_has_prefix(text, "~") && !g_str_has_prefix(text, "~/")) {
+    return text[strcspn(text, ":/")] == ':' && text[0] != '.';
+}
+
+static bool check_home(const char *text, const char **out_why)
+{
+    if (text[0] == '~' && text[1] != '/') {
         return refuse(out_why, "names another user's home: write the path out");
     }
     return true;
 }
 
+bool spec_rule_image_file(const char *text, const char **out_why)
+{
+    if (has_scheme(text)) {
+        return refuse(out_why, "is no path: write ./NAME for a file of this name");
+    }
+    return check_home(text, out_why);
+}
+
 bool spec_rule_image(const char *text, const char **out_why)
 {
     bool is_url = g_str_has_prefix(text, "http://") || g_str_has_prefix(text, "https://");
+    if (!is_url && has_scheme(text)) {
+        return refuse(out_why, "is neither a path nor a http(s) URL (names of a catalogue are not "
+                               "supported yet): write ./NAME for a file of this name");
+    }
     if (!is_url) {
-        return spec_rule_image_file(text, out_why);
+        return check_home(text, out_why);
     }
     const char *host = strstr(text, "://") + 3;
     if (*host == '\0' || *host == '/' || strpbrk(text, " \"<>\\^`{|}")) {
