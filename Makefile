@@ -7,9 +7,15 @@ CTEST_FLAGS ?=
 ifdef CI
 CMAKE_FLAGS += -DWARNINGS_AS_ERRORS=ON
 endif
-CTEST = ctest --test-dir $(BUILD) --output-on-failure --no-tests=error -j $(JOBS) $(CTEST_FLAGS)
+QUICK = -L '^(unit|quick)$$'
 
-.PHONY: help deps build check test demo asan tsan tidy install clean
+# ctest in build tree $(1) with the arguments $(2); then says why what was skipped was skipped
+define run_ctest
+ctest --test-dir $(1) --output-on-failure --no-tests=error -j $(JOBS) $(CTEST_FLAGS) $(2); \
+status=$$?; tests/skipped $(1); exit $$status
+endef
+
+.PHONY: help deps build check test demo asan tsan tidy format install clean
 .NOTPARALLEL:
 
 help:
@@ -21,6 +27,7 @@ help:
 	@echo 'make asan     the quick tests under address, leak and undefined-behaviour sanitizers'
 	@echo 'make tsan     the quick tests under the thread sanitizer'
 	@echo 'make tidy     clang-tidy over the whole tree (.clang-tidy says for what)'
+	@echo 'make format   clang-format over the whole tree'
 	@echo 'make install  as cmake --install; DESTDIR is honoured'
 	@echo 'make clean    remove the build trees'
 
@@ -32,10 +39,10 @@ build:
 	cmake --build $(BUILD) -j $(JOBS)
 
 check: build
-	$(CTEST) -L '^(unit|quick)$$'
+	@$(call run_ctest,$(BUILD),$(QUICK))
 
 test: deps build
-	$(CTEST)
+	@$(call run_ctest,$(BUILD))
 
 demo: deps build
 	tests/demo.sh
@@ -43,10 +50,13 @@ demo: deps build
 asan tsan:
 	cmake --preset $@
 	cmake --build build-$@ -j $(JOBS)
-	ctest --test-dir build-$@ --output-on-failure --no-tests=error -j $(JOBS) $(CTEST_FLAGS) -L '^(unit|quick)$$'
+	@$(call run_ctest,build-$@,$(QUICK))
 
 tidy: build
 	git ls-files '*.c' | xargs -P $(JOBS) -n 4 clang-tidy -p $(BUILD) --quiet --warnings-as-errors='*'
+
+format:
+	git ls-files '*.c' '*.h' | xargs clang-format -i
 
 install: build
 	cmake --install $(BUILD)

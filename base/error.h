@@ -13,46 +13,46 @@
 #define VM_ERROR (base_error_quark())
 
 typedef enum {
-    VM_ERROR_INTERNAL,     /* a bug of ours */
-    VM_ERROR_CLI,          /* command line: unknown flag, missing operand */
+    VM_ERROR_INTERNAL, /* a bug of ours */
+    VM_ERROR_CLI,      /* command line: unknown flag, missing operand */
     VM_ERROR_YAML_SYNTAX,
     VM_ERROR_YAML_FEATURE, /* anchors, aliases, tags, merge keys, directives, 2nd document */
     VM_ERROR_YAML_DUP,
     VM_ERROR_YAML_LIMIT,
     VM_ERROR_YAML_ENC,
-    VM_ERROR_SCHEMA,       /* unknown key, wrong type, missing, exclusive, not supported yet */
+    VM_ERROR_SCHEMA, /* unknown key, wrong type, missing, exclusive, not supported yet */
     VM_ERROR_NAME,
     VM_ERROR_RANGE,
-    VM_ERROR_NET,          /* MAC, address, network value */
-    VM_ERROR_PORT,         /* a port or a mapping that is malformed */
-    VM_ERROR_CI,           /* cloud-init: user-data, keys, hashes */
-    VM_ERROR_SECRET,       /* a secret where none may be, or a plain one without consent */
-    VM_ERROR_PATH,         /* a path that policy refuses */
-    VM_ERROR_IMAGE,        /* an image that is refused */
+    VM_ERROR_NET,    /* MAC, address, network value */
+    VM_ERROR_PORT,   /* a port or a mapping that is malformed */
+    VM_ERROR_CI,     /* cloud-init: user-data, keys, hashes */
+    VM_ERROR_SECRET, /* a secret where none may be, or a plain one without consent */
+    VM_ERROR_PATH,   /* a path that policy refuses */
+    VM_ERROR_IMAGE,  /* an image that is refused */
     VM_ERROR_NOT_FOUND,
-    VM_ERROR_EXISTS,       /* name, port or object taken */
-    VM_ERROR_BUSY,         /* locked by a living process, running where it must not */
-    VM_ERROR_DENIED,       /* no permission */
-    VM_ERROR_HOST,         /* this host can't: libvirt down, missing part */
-    VM_ERROR_UNSUPPORTED,  /* this libvirt, QEMU or kernel lacks it */
-    VM_ERROR_NO_SPACE,     /* disk, inodes, file descriptors, memory */
+    VM_ERROR_EXISTS,      /* name, port or object taken */
+    VM_ERROR_BUSY,        /* locked by a living process, running where it must not */
+    VM_ERROR_DENIED,      /* no permission */
+    VM_ERROR_HOST,        /* this host can't: libvirt down, missing part */
+    VM_ERROR_UNSUPPORTED, /* this libvirt, QEMU or kernel lacks it */
+    VM_ERROR_NO_SPACE,    /* disk, inodes, file descriptors, memory */
     VM_ERROR_TIMEOUT,
-    VM_ERROR_STATE,        /* our own record is damaged, foreign or newer */
-    VM_ERROR_LEFTOVER,     /* something of ours could not be removed */
-    VM_ERROR_PROVISION,    /* the guest's provisioning failed, or it never got that far */
+    VM_ERROR_STATE,     /* our own record is damaged, foreign or newer */
+    VM_ERROR_LEFTOVER,  /* something of ours could not be removed */
+    VM_ERROR_PROVISION, /* the guest's provisioning failed, or it never got that far */
     VM_ERROR_DEGRADED,
-    VM_ERROR_DATA_LOSS,    /* refused: data would be lost */
+    VM_ERROR_DATA_LOSS, /* refused: data would be lost */
     VM_ERROR_CANCELLED,
     VM_ERROR_STALE_PLAN,
     VM_ERROR_N
 } VmError;
 
 typedef struct {
-    const char *cls;      /* "E_SCHEMA" */
-    int exit_status;      /* of a command that ends with it */
-    gboolean retryable;   /* the same call may go through later */
-    int grpc_status;      /* https://grpc.io/docs/guides/status-codes/ */
-    const char *doc;      /* one sentence */
+    const char *cls;    /* "E_SCHEMA" */
+    int exit_status;    /* of a command that ends with it */
+    gboolean retryable; /* the same call may go through later */
+    int grpc_status;    /* https://grpc.io/docs/guides/status-codes/ */
+    const char *doc;    /* one sentence */
 } BaseErrorRow;
 
 GQuark base_error_quark(void);

@@ -9,17 +9,17 @@
  * Bytes that are not printable ASCII or valid UTF-8 letters are shown as \xNN.
  */
 typedef struct {
-    char *file;     /* owned, NULL: none (a flag, a value of --set) */
-    unsigned line;  /* from 1, 0: unknown */
-    unsigned col;   /* from 1, counts characters, 0: unknown */
+    char *file;    /* owned, NULL: none (a flag, a value of --set) */
+    unsigned line; /* from 1, 0: unknown */
+    unsigned col;  /* from 1, counts characters, 0: unknown */
 } BasePos;
 
 typedef struct {
     bool is_warning;
     VmError code;
     BasePos pos;
-    char *what;   /* owned; "vms.web.memroy: unknown key" */
-    char *hint;   /* owned, may be NULL; "did you mean 'memory'?" */
+    char *what; /* owned; "vms.web.memroy: unknown key" */
+    char *hint; /* owned, may be NULL; "did you mean 'memory'?" */
 } BaseReportItem;
 
 typedef struct BaseReport BaseReport;
@@ -30,9 +30,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(BaseReport, base_report_free)
 
 /* pos may be NULL; hint may be NULL; the rest is copied. */
 void base_report_error(BaseReport *report, VmError code, const BasePos *pos, const char *hint,
-                  const char *format, ...) G_GNUC_PRINTF(5, 6);
+                       const char *format, ...) G_GNUC_PRINTF(5, 6);
 void base_report_warning(BaseReport *report, VmError code, const BasePos *pos, const char *hint,
-                    const char *format, ...) G_GNUC_PRINTF(5, 6);
+                         const char *format, ...) G_GNUC_PRINTF(5, 6);
 
 unsigned base_report_n_errors(const BaseReport *report);
 unsigned base_report_n_items(const BaseReport *report);
@@ -46,7 +46,8 @@ char *base_report_item_text(const BaseReportItem *item);
 /* Exit status of a command that ends with this report: that of the first error, 0 without one. */
 int base_report_exit_status(BaseReport *report);
 
-/* false and `error` set to the first error's code and its text (with position) when there is one. */
+/* false and `error` set when there is an error: the code of the first, and as message its position,
+ * text and hint, without the class, which whoever prints a GError adds. */
 bool base_report_check(BaseReport *report, GError **error);
 
 /* `text` with control characters, invalid UTF-8, bidirectional and zero-width characters written
