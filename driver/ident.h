@@ -2,17 +2,18 @@
 #include <glib.h>
 
 /*
- * Who a machine is: every name, MAC, address and path follows from this, so that a crash can always find its leftovers.
- * full id = "vm-run:<canonical state dir>:<name>"; uuid = UUIDv5 of it (RFC 4122, namespace of this project).
+ * Who a machine is: every name, MAC, address and path follows from this, so that a crash can always
+ * find its leftovers. full id = "vm-run:<canonical state dir>:<name>"; uuid = UUIDv5 of it (RFC
+ * 4122, namespace of this project).
  */
 typedef struct {
     char *name;
-    char *state_dir;   /* canonical, absolute */
+    char *state_dir; /* canonical, absolute */
     char *full_id;
-    char *uuid;        /* 36 characters, lower case */
-    char *short_id;    /* 10 base32 characters of SHA-256(full id) */
-    char *store_id;    /* 8 of SHA-256(state dir): marks what belongs to one state directory */
-    char *run_name;    /* "<store id>.<short id>": the folder of its sockets */
+    char *uuid;     /* 36 characters, lower case */
+    char *short_id; /* 10 base32 characters of SHA-256(full id) */
+    char *store_id; /* 8 of SHA-256(state dir): marks what belongs to one state directory */
+    char *run_name; /* "<store id>.<short id>": the folder of its sockets */
 } MachineIdent;
 
 MachineIdent *machine_ident_new(const char *state_dir, const char *name);

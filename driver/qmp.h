@@ -5,25 +5,29 @@
 #include <glib.h>
 
 /*
- * A short conversation with QEMU over the machine's own (second) QMP monitor; one client at a time, so the starter uses it
- * before the watcher does. Everything waits at most timeout_ms (of open) for each answer: a guest still in its
- * firmware once took 3.8 s. What QEMU says is bounded at 1 MiB a message.
- * Source: QEMU 7.2 docs/interop/qmp-spec.txt.
+ * A short conversation with QEMU over the machine's own (second) QMP monitor; one client at a time,
+ * so the starter uses it before the watcher does. Everything waits at most timeout_ms (of open) for
+ * each answer: a guest still in its firmware once took 3.8 s. What QEMU says is bounded at 1 MiB a
+ * message. Source: QEMU 7.2 docs/interop/qmp-spec.txt.
  */
 typedef struct MachineQmp MachineQmp;
 
 /*
- * Connects, reads the greeting, negotiates. out_pid (may be NULL): QEMU's pid (SO_PEERCRED). NOT_FOUND, HOST: no such
- * socket, nobody listens; TIMEOUT: no answer, or another client has the monitor; PATH: the path is too long for a socket.
+ * Connects, reads the greeting, negotiates. out_pid (may be NULL): QEMU's pid (SO_PEERCRED).
+ * NOT_FOUND, HOST: no such socket, nobody listens; TIMEOUT: no answer, or another client has the
+ * monitor; PATH: the path is too long for a socket.
  */
-MachineQmp *machine_qmp_open(const char *socket_path, int timeout_ms, pid_t *out_pid, GError **error);
+MachineQmp *machine_qmp_open(const char *socket_path, int timeout_ms, pid_t *out_pid,
+                             GError **error);
 void machine_qmp_close(MachineQmp *qmp);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(MachineQmp, machine_qmp_close)
 
 /*
- * HMP `hostfwd_add netdev proto:addr:port-:guest`. proto: "tcp" or "udp"; host_addr: IPv4; host_port 0: the next free one. out_port (may be
- * NULL) is what `info usernet` shows afterwards. PORT: proto or address are none; EXISTS: the port is taken; DENIED: not allowed to
- * use it; NOT_FOUND: no such netdev; HOST: QEMU said something else, or is gone; TIMEOUT.
+ * HMP `hostfwd_add netdev proto:addr:port-:guest`. proto: "tcp" or "udp"; host_addr: IPv4;
+ * host_port 0: the next free one. out_port (may be NULL) is what `info usernet` shows afterwards.
+ * PORT: proto or address are none; EXISTS: the port is taken; DENIED: not allowed to use it;
+ * NOT_FOUND: no such netdev; HOST: QEMU said something else, or is gone; TIMEOUT.
  */
-bool machine_qmp_forward(MachineQmp *qmp, const char *netdev, const char *proto, const char *host_addr, uint16_t host_port,
-                         uint16_t guest_port, uint16_t *out_port, GError **error);
+bool machine_qmp_forward(MachineQmp *qmp, const char *netdev, const char *proto,
+                         const char *host_addr, uint16_t host_port, uint16_t guest_port,
+                         uint16_t *out_port, GError **error);

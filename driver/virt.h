@@ -6,17 +6,18 @@
 #include "driver/facts.h"
 
 /*
- * The small interface behind which libvirt lives: vm-run-libvirt.so, loaded at the first open (a program linked
- * with libvirt starts 8 ms later and 14 MB larger). Implemented in driver/libvirt/, the only folder that includes
- * <libvirt/...>. Every call blocks, with a deadline of its own; libvirt's event loop runs on a thread of the part, with
- * keepalive on remote connections. Errors come in our domain: HOST (daemon down, code 38 ...), NOT_FOUND (no domain), EXISTS,
- * UNSUPPORTED (code 3), TIMEOUT, DENIED.
+ * The small interface behind which libvirt lives: vm-run-libvirt.so, loaded at the first open (a
+ * program linked with libvirt starts 8 ms later and 14 MB larger). Implemented in driver/libvirt/,
+ * the only folder that includes <libvirt/...>. Every call blocks, with a deadline of its own;
+ * libvirt's event loop runs on a thread of the part, with keepalive on remote connections. Errors
+ * come in our domain: HOST (daemon down, code 38 ...), NOT_FOUND (no domain), EXISTS, UNSUPPORTED
+ * (code 3), TIMEOUT, DENIED.
  */
 typedef struct VirtConn VirtConn;
 
 typedef enum {
-    VIRT_STATE_ABSENT,   /* no such domain */
-    VIRT_STATE_OFF,      /* defined, no QEMU */
+    VIRT_STATE_ABSENT, /* no such domain */
+    VIRT_STATE_OFF,    /* defined, no QEMU */
     VIRT_STATE_RUNNING,
     VIRT_STATE_PAUSED,   /* also: stopped by an I/O error */
     VIRT_STATE_STOPPING, /* shut down inside, QEMU not gone yet */
@@ -31,23 +32,27 @@ typedef struct {
 typedef struct {
     char *name;
     char *uuid;
-    char *owner;      /* text of our <vm:owner> metadata ("<state dir>\n<machine full id>"), NULL: not ours */
+    char *owner; /* text of our <vm:owner> metadata ("<state dir>\n<machine full id>"), NULL: not
+                    ours */
     VirtState state;
 } VirtDomain;
 void virt_domain_free(VirtDomain *domain);
 
-/* uri NULL is not allowed here: see machine_connection_choose(). An embedded root must be locked by the caller (one process at a time). */
+/* uri NULL is not allowed here: see machine_connection_choose(). An embedded root must be locked by
+ * the caller (one process at a time). */
 VirtConn *virt_open(const char *uri, GError **error);
 void virt_close(VirtConn *conn);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(VirtConn, virt_close)
 
-/* Fills the libvirt part of facts: emulator, machine types, QEMU version, kvm listed, firmware, has_fd_associate. */
+/* Fills the libvirt part of facts: emulator, machine types, QEMU version, kvm listed, firmware,
+ * has_fd_associate. */
 bool virt_facts(VirtConn *conn, HostFacts *facts, GError **error);
 
 /* Define with VIR_DOMAIN_DEFINE_VALIDATE; the same XML twice is success. */
 bool virt_define(VirtConn *conn, const char *xml, GError **error);
 /* virDomainFDAssociate for each, then create. n_fds may be 0 (path mode). */
-bool virt_start(VirtConn *conn, const char *uuid, const VirtDiskFd *fds, unsigned n_fds, GError **error);
+bool virt_start(VirtConn *conn, const char *uuid, const VirtDiskFd *fds, unsigned n_fds,
+                GError **error);
 /* Looked at again with a monitor call (state straight after opening is stale). */
 bool virt_state(VirtConn *conn, const char *uuid, VirtState *out_state, GError **error);
 /* Asks the guest to end: by its agent when that is connected, and by ACPI. Returns at once. */
@@ -64,12 +69,14 @@ GPtrArray *virt_list_ours(VirtConn *conn, GError **error);
 /* Is the guest agent's channel connected? */
 bool virt_agent_is_connected(VirtConn *conn, const char *uuid, bool *out_connected, GError **error);
 /* One guest agent command (QMP JSON text), answer transfer full, at most timeout_s. */
-char *virt_agent_command(VirtConn *conn, const char *uuid, const char *command, int timeout_s, GError **error);
+char *virt_agent_command(VirtConn *conn, const char *uuid, const char *command, int timeout_s,
+                         GError **error);
 
 typedef struct {
     uint64_t cpu_time_ns, cpu_user_ns, cpu_system_ns;
     unsigned n_vcpus;
-    uint64_t mem_actual_bytes, mem_rss_bytes, mem_unused_bytes, mem_usable_bytes; /* unused, usable: 0 unknown */
+    uint64_t mem_actual_bytes, mem_rss_bytes, mem_unused_bytes,
+        mem_usable_bytes; /* unused, usable: 0 unknown */
     uint64_t net_rx_bytes, net_tx_bytes;
     uint64_t disk_rd_bytes, disk_wr_bytes, disk_allocation_bytes;
 } VirtStats;

@@ -13,16 +13,16 @@
  * The key is "sha256-<digest>" where the digest is known before, else "url-<hash of the URL>".
  */
 typedef struct {
-    int dirfd;   /* owned */
-    char *path;  /* owned */
+    int dirfd;  /* owned */
+    char *path; /* owned */
 } ImgCache;
 
 typedef struct {
-    char *url;            /* owned, as all; without its query */
-    char *etag;           /* NULL: none */
-    char *last_modified;  /* NULL: none */
-    char *sha256;         /* NULL: of a part */
-    char *boot_id;        /* of a part: the boot in which it was written; NULL: of a file */
+    char *url;           /* owned, as all; without its query */
+    char *etag;          /* NULL: none */
+    char *last_modified; /* NULL: none */
+    char *sha256;        /* NULL: of a part */
+    char *boot_id;       /* of a part: the boot in which it was written; NULL: of a file */
     uint64_t size, mtime_ns;
 } ImgCacheEntry;
 
@@ -34,8 +34,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(ImgCache, img_cache_free)
 void img_cache_entry_free(ImgCacheEntry *entry);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ImgCacheEntry, img_cache_entry_free)
 
-/* The entry of that key, whose file is there with the recorded size and time; when only the time differs
- * the file is hashed again. NULL: there is none that fits (a file with another digest is removed). */
+/* The entry of that key, whose file is there with the recorded size and time; when only the time
+ * differs the file is hashed again. NULL: there is none that fits (a file with another digest is
+ * removed). */
 ImgCacheEntry *img_cache_find(const ImgCache *cache, const char *key);
 
 /* What was recorded of the part of that key, NULL: none. Not compared with the file. */
@@ -45,7 +46,8 @@ ImgCacheEntry *img_cache_find_part(const ImgCache *cache, const char *key);
 bool img_cache_record_part(const ImgCache *cache, const char *key, const ImgCacheEntry *entry,
                            GError **error);
 
-/* Makes the whole part of `key` the file of entry->sha256 and records it under the key and the digest. fd: the part. Durable. */
+/* Makes the whole part of `key` the file of entry->sha256 and records it under the key and the
+ * digest. fd: the part. Durable. */
 bool img_cache_keep(const ImgCache *cache, const char *key, int fd, ImgCacheEntry *entry,
                     GError **error);
 

@@ -9,14 +9,10 @@
  * child process, never following any name found inside. Reading and judging are two calls, so that
  * `image probe` can show what `run` refuses.
  */
-typedef enum {
-    IMG_FORMAT_RAW,
-    IMG_FORMAT_QCOW2,
-    IMG_FORMAT_N
-} ImgFormat;
+typedef enum { IMG_FORMAT_RAW, IMG_FORMAT_QCOW2, IMG_FORMAT_N } ImgFormat;
 
-/* Largest virtual size that is accepted, of a base as well as of an overlay: 16 TiB. What is larger is
- * taken for a resource bomb: one byte written far out costs the host megabytes of tables. */
+/* Largest virtual size that is accepted, of a base as well as of an overlay: 16 TiB. What is larger
+ * is taken for a resource bomb: one byte written far out costs the host megabytes of tables. */
 #define IMG_VIRTUAL_BYTES_MAX ((uint64_t)16 << 40)
 #define IMG_SECTOR_BYTES      512
 
@@ -28,14 +24,15 @@ typedef struct {
     uint32_t version;         /* qcow2: 2 or 3; 0 for raw, as all up to data_file */
     uint32_t cluster_bits;
     uint32_t refcount_bits;
-    uint32_t crypt_method;    /* 0: none, 1: AES, 2: LUKS */
+    uint32_t crypt_method;                        /* 0: none, 1: AES, 2: LUKS */
     uint64_t incompatible, compatible, autoclear; /* feature bits */
     uint32_t n_snapshots;
-    const char *compression;  /* "zlib" or "zstd", static */
-    char *backing_name;       /* owned; shown by probe; NULL: none. Never opened */
-    char *backing_format;     /* owned; NULL: not said */
-    char *data_file;          /* owned; "" when the header wants one and gives no name */
-    const char *foreign;      /* static; name of another format's magic ("VMDK", "ISO 9660"), NULL: none */
+    const char *compression; /* "zlib" or "zstd", static */
+    char *backing_name;      /* owned; shown by probe; NULL: none. Never opened */
+    char *backing_format;    /* owned; NULL: not said */
+    char *data_file;         /* owned; "" when the header wants one and gives no name */
+    const char
+        *foreign; /* static; name of another format's magic ("VMDK", "ISO 9660"), NULL: none */
 } ImgHeader;
 
 void img_header_free(ImgHeader *header);
@@ -52,9 +49,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(ImgHeader, img_header_free)
 ImgHeader *img_header_read(int fd, int expected, GError **error);
 
 /*
- * May this image become a machine's base? Refuses with IMAGE, the reason and what to do: backing file,
- * data file, unknown incompatible bits, corrupt bit, encryption, foreign formats and polyglots, and a
- * virtual size that is 0, no multiple of 512 or over the cap.
+ * May this image become a machine's base? Refuses with IMAGE, the reason and what to do: backing
+ * file, data file, unknown incompatible bits, corrupt bit, encryption, foreign formats and
+ * polyglots, and a virtual size that is 0, no multiple of 512 or over the cap.
  */
 bool img_header_vet(const ImgHeader *header, GError **error);
 
