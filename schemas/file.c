@@ -145,7 +145,7 @@ static void report_unreadable(const char *path, const GError *error, BaseReport 
     }
     bool is_absent = g_error_matches(error, VM_ERROR, VM_ERROR_NOT_FOUND);
     base_report_error(report, is_absent ? VM_ERROR_NOT_FOUND : VM_ERROR_CLI, &pos, NULL, "%s",
-                      error->message);
+                      error->message); /* NOLINT(clang-analyzer-core.NullDereference): set */
 }
 
 SpecFile *spec_file_load(const char *path, BaseReport *report)

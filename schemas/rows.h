@@ -11,8 +11,10 @@
 
 /* The member's offset; no such association, so no compilation, when its type is not `ctype`. */
 #define SPEC_OFFSET(type, member, ctype)                                                           \
-    .offset = offsetof(type, member) + 0 * _Generic(&((type *)0)->member, ctype * : 1),            \
-    .size = sizeof(((type *)0)->member)
+    .offset = offsetof(type, member) + _Generic(&((type *)0)->member, ctype *                      \
+                                                : (size_t)0),                                      \
+    .size =                                                                                        \
+        sizeof(((type *)0)->member) /* NOLINT(bugprone-sizeof-expression): a pointer it may be */
 
 #define SPEC_ROW(kind_, path_, doc_) .kind = (kind_), .info.path = (path_), .info.doc = (doc_)
 
