@@ -21,6 +21,7 @@ typedef struct {
     SeedKeyPair *host_key, *user_key;
     GPtrArray *public_keys; /* of char*: the machine's own and the spec's */
     const MachineCallbacks *callbacks;
+    uint64_t serial_offset; /* bytes in the serial log that are older than this boot */
     GPtrArray *held_events; /* of char*: before there is a folder */
 } StepContext;
 

@@ -175,9 +175,16 @@ static bool identify_qemu(StepContext *c, GError **error)
     return machine_boot_save(c->dirfd, c->boot, error);
 }
 
+static uint64_t serial_log_size(const StepContext *c)
+{
+    struct stat st;
+    return fstatat(c->dirfd, "serial.log", &st, AT_SYMLINK_NOFOLLOW) == 0 ? (uint64_t)st.st_size : 0;
+}
+
 bool step_boot_apply(StepContext *c, unsigned index G_GNUC_UNUSED, GError **error)
 {
     VirtConn *conn = conn_of(c, error);
+    c->serial_offset = serial_log_size(c);
     if (!conn || !start_domain(c, conn, error)) {
         return false;
     }
@@ -289,29 +296,47 @@ static json_t *end_command(const StepContext *c)
                      c->plan->ident->name);
 }
 
-static bool write_watch_json(StepContext *c, GError **error)
+/* What "ready" means where the spec doesn't say: ssh where it can be reached, and cloud-init. */
+static unsigned ready_bits(const StepContext *c)
+{
+    unsigned usual = SPEC_READY_CLOUD_INIT | (c->boot->ssh_port ? SPEC_READY_SSH : 0);
+    return c->spec->ready ? c->spec->ready : usual;
+}
+
+static json_t *watch_json(const StepContext *c)
 {
     const MachinePlan *plan = c->plan;
-    const MachineSpec *spec = c->spec;
+    const SpecTimeouts *timeouts = &c->spec->timeouts;
     g_autofree char *qmp = qmp_path(plan);
     g_autofree char *status = g_build_filename(plan->run_dir, "s", NULL);
     g_autofree char *serial = g_build_filename(plan->dir, "serial.log", NULL);
-    json_t *root = json_pack("{s:i,s:s,s:I,s:I,s:i,s:I,s:s,s:s,s:I,s:s,s:b}", "v", 1, "name",
-                             plan->ident->name, "boot", (json_int_t)c->boot->boot, "start_ms",
-                             (json_int_t)c->boot->start_ms, "qemu_pid", (int)c->boot->qemu_pid,
-                             "qemu_start", (json_int_t)c->boot->qemu_start, "qmp", qmp,
-                             "serial_log", plan->has_console ? serial : "", "log_limit_bytes",
-                             (json_int_t)SERIAL_LIMIT_BYTES, "status", status, "agent", 1);
-    json_t *rest = json_pack(
-        "{s:s,s:i,s:b,s:b,s:s,s:I,s:I,s:I,s:i,s:o}", "ssh_addr", "127.0.0.1", "ssh_port",
-        c->boot->ssh_port, "has_seed", 1, "wants_cloud_init", 1, "firmware",
-        plan->firmware == SPEC_FIRMWARE_BIOS ? "bios" : "uefi", "stall_ms",
-        (json_int_t)(plan->accel == SPEC_ACCEL_TCG ? STALL_TCG_MS : STALL_MS), "boot_ms",
-        (json_int_t)spec->timeouts.boot_ms, "ready_ms", (json_int_t)spec->timeouts.ready_ms,
-        "ready", (int)spec->ready, "end_command", end_command(c));
-    json_object_update(root, rest);
+    uint64_t stall_ms = plan->accel == SPEC_ACCEL_TCG ? STALL_TCG_MS : STALL_MS;
+    json_t *root = json_pack("{s:i,s:s,s:s,s:s,s:b,s:s,s:i,s:b,s:b,s:s,s:i,s:o}", "v", 1, "name", plan->ident->name, "qmp", qmp,
+                             "status", status, "agent", 1, "ssh_addr", "127.0.0.1", "ssh_port", c->boot->ssh_port,
+                             "has_seed", 1, "wants_cloud_init", 1, "firmware",
+                             plan->firmware == SPEC_FIRMWARE_BIOS ? "bios" : "uefi", "ready", (int)ready_bits(c),
+                             "end_command", end_command(c));
+    json_object_set_new(root, "serial_log", json_string(plan->has_console ? serial : ""));
+    const struct {
+        const char *key;
+        uint64_t value;
+    } numbers[] = {
+        {"boot", c->boot->boot},           {"start_ms", c->boot->start_ms},
+        {"qemu_pid", (uint64_t)c->boot->qemu_pid}, {"qemu_start", c->boot->qemu_start},
+        {"log_limit_bytes", SERIAL_LIMIT_BYTES}, {"log_offset", c->serial_offset},
+        {"stall_ms", stall_ms},            {"boot_ms", timeouts->boot_ms},
+        {"ready_ms", timeouts->ready_ms},
+    };
+    for (unsigned i = 0; i < G_N_ELEMENTS(numbers); i++) {
+        json_object_set_new(root, numbers[i].key, json_integer((json_int_t)numbers[i].value));
+    }
+    return root;
+}
+
+static bool write_watch_json(StepContext *c, GError **error)
+{
+    json_t *root = watch_json(c);
     char *text = json_dumps(root, JSON_COMPACT);
-    json_decref(rest);
     json_decref(root);
     bool is_ok = base_file_write_whole(c->dirfd, "watch.json", text, strlen(text), 0600, error);
     free(text);
