@@ -65,7 +65,9 @@ bool machine_embed_root_prepare(const char *root, const QemuUser *user, GError *
     }
     mode_t mode = geteuid() == 0 ? 0711 : 0700; /* QEMU is another user when we are root */
     g_autofree char *etc = g_build_filename(root, "etc", NULL);
+    g_autofree char *lib = g_build_filename(root, "lib", NULL); /* libvirt would make it 0700 */
     autofd int root_fd = base_dir_open_make(root, mode, error);
-    autofd int etc_fd = root_fd >= 0 ? base_dir_open_make(etc, 0700, error) : -1;
+    autofd int lib_fd = root_fd >= 0 ? base_dir_open_make(lib, mode, error) : -1;
+    autofd int etc_fd = lib_fd >= 0 ? base_dir_open_make(etc, 0700, error) : -1;
     return etc_fd >= 0 && write_conf(etc_fd, user, error);
 }
