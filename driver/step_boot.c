@@ -178,7 +178,8 @@ static bool identify_qemu(StepContext *c, GError **error)
 static uint64_t serial_log_size(const StepContext *c)
 {
     struct stat st;
-    return fstatat(c->dirfd, "serial.log", &st, AT_SYMLINK_NOFOLLOW) == 0 ? (uint64_t)st.st_size : 0;
+    return fstatat(c->dirfd, "serial.log", &st, AT_SYMLINK_NOFOLLOW) == 0 ? (uint64_t)st.st_size
+                                                                          : 0;
 }
 
 bool step_boot_apply(StepContext *c, unsigned index G_GNUC_UNUSED, GError **error)
@@ -311,20 +312,25 @@ static json_t *watch_json(const StepContext *c)
     g_autofree char *status = g_build_filename(plan->run_dir, "s", NULL);
     g_autofree char *serial = g_build_filename(plan->dir, "serial.log", NULL);
     uint64_t stall_ms = plan->accel == SPEC_ACCEL_TCG ? STALL_TCG_MS : STALL_MS;
-    json_t *root = json_pack("{s:i,s:s,s:s,s:s,s:b,s:s,s:i,s:b,s:b,s:s,s:i,s:o}", "v", 1, "name", plan->ident->name, "qmp", qmp,
-                             "status", status, "agent", 1, "ssh_addr", "127.0.0.1", "ssh_port", c->boot->ssh_port,
-                             "has_seed", 1, "wants_cloud_init", 1, "firmware",
-                             plan->firmware == SPEC_FIRMWARE_BIOS ? "bios" : "uefi", "ready", (int)ready_bits(c),
-                             "end_command", end_command(c));
+    json_t *root =
+        json_pack("{s:i,s:s,s:s,s:s,s:b,s:s,s:i,s:b,s:b,s:s,s:i,s:o}", "v", 1, "name",
+                  plan->ident->name, "qmp", qmp, "status", status, "agent", 1, "ssh_addr",
+                  "127.0.0.1", "ssh_port", c->boot->ssh_port, "has_seed", 1, "wants_cloud_init", 1,
+                  "firmware", plan->firmware == SPEC_FIRMWARE_BIOS ? "bios" : "uefi", "ready",
+                  (int)ready_bits(c), "end_command", end_command(c));
     json_object_set_new(root, "serial_log", json_string(plan->has_console ? serial : ""));
     const struct {
         const char *key;
         uint64_t value;
     } numbers[] = {
-        {"boot", c->boot->boot},           {"start_ms", c->boot->start_ms},
-        {"qemu_pid", (uint64_t)c->boot->qemu_pid}, {"qemu_start", c->boot->qemu_start},
-        {"log_limit_bytes", SERIAL_LIMIT_BYTES}, {"log_offset", c->serial_offset},
-        {"stall_ms", stall_ms},            {"boot_ms", timeouts->boot_ms},
+        {"boot", c->boot->boot},
+        {"start_ms", c->boot->start_ms},
+        {"qemu_pid", (uint64_t)c->boot->qemu_pid},
+        {"qemu_start", c->boot->qemu_start},
+        {"log_limit_bytes", SERIAL_LIMIT_BYTES},
+        {"log_offset", c->serial_offset},
+        {"stall_ms", stall_ms},
+        {"boot_ms", timeouts->boot_ms},
         {"ready_ms", timeouts->ready_ms},
     };
     for (unsigned i = 0; i < G_N_ELEMENTS(numbers); i++) {

@@ -80,7 +80,8 @@ static void test_journal_of_a_dead_process_is_not_alive(void **state)
     assert_false(machine_journal_is_alive(&journal));
 }
 
-/* A power loss may cut the last line anywhere: what stands before it still counts, and it never counts as a commit. */
+/* A power loss may cut the last line anywhere: what stands before it still counts, and it never
+ * counts as a commit. */
 static void test_journal_cut_at_each_byte_never_reads_as_done(void **state)
 {
     Folder *folder = *state;
@@ -107,10 +108,14 @@ static void test_journal_cut_at_each_byte_never_reads_as_done(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_journal_when_missing_is_none_and_closed, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_journal_after_intents_tells_what_was_reached, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_journal_of_a_dead_process_is_not_alive, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_journal_cut_at_each_byte_never_reads_as_done, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_journal_when_missing_is_none_and_closed, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_journal_after_intents_tells_what_was_reached, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_journal_of_a_dead_process_is_not_alive, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_journal_cut_at_each_byte_never_reads_as_done, set_up,
+                                        tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

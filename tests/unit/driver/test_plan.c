@@ -41,8 +41,13 @@ static int set_up(void **state)
     spec_machine_set(g->spec, "image", "/images/debian.qcow2", "test", g->report);
     g->facts = some_facts();
     g->ident = machine_ident_new("/s", "web");
-    g->image = (PlanImage){.path = "/images/debian.qcow2", .format = IMG_FORMAT_QCOW2, .virtual_bytes = 2ull << 30,
-                           .file_bytes = 1000, .dev = 1, .ino = 2, .mtime_ns = 3};
+    g->image = (PlanImage){.path = "/images/debian.qcow2",
+                           .format = IMG_FORMAT_QCOW2,
+                           .virtual_bytes = 2ull << 30,
+                           .file_bytes = 1000,
+                           .dev = 1,
+                           .ino = 2,
+                           .mtime_ns = 3};
     *state = g;
     return 0;
 }
@@ -61,8 +66,13 @@ static int tear_down(void **state)
 static MachinePlan *build(Given *g)
 {
     spec_machine_finish(g->spec, g->report);
-    PlanInput input = {.spec = g->spec, .facts = g->facts, .ident = g->ident, .run_dir = "/run/vm-run/x.y",
-                       .generation = 1, .images = &g->image, .n_images = 1};
+    PlanInput input = {.spec = g->spec,
+                       .facts = g->facts,
+                       .ident = g->ident,
+                       .run_dir = "/run/vm-run/x.y",
+                       .generation = 1,
+                       .images = &g->image,
+                       .n_images = 1};
     return machine_plan_build(&input, g->report);
 }
 
@@ -80,7 +90,8 @@ static void test_plan_of_a_plain_spec_lists_steps_in_order(void **state)
     Given *g = *state;
     g_autoptr(MachinePlan) plan = build(g);
     assert_non_null(plan);
-    const StepKind expected[] = {STEP_DIRECTORY, STEP_DISK, STEP_SEED, STEP_RUN_DIR, STEP_DEFINE, STEP_BOOT, STEP_FORWARD, STEP_WATCH};
+    const StepKind expected[] = {STEP_DIRECTORY, STEP_DISK, STEP_SEED,    STEP_RUN_DIR,
+                                 STEP_DEFINE,    STEP_BOOT, STEP_FORWARD, STEP_WATCH};
     assert_int_equal(plan->steps->len, G_N_ELEMENTS(expected));
     for (unsigned i = 0; i < plan->steps->len; i++) {
         assert_int_equal(g_array_index(plan->steps, PlanStep, i).kind, expected[i]);
@@ -97,8 +108,13 @@ static void test_plan_twice_is_the_same_bytes(void **state)
     g_autofree char *first = machine_plan_to_json(one);
     g_autofree char *first_xml = machine_plan_domain_xml(one, g->spec, NULL);
     for (int i = 0; i < 100; i++) {
-        PlanInput input = {.spec = g->spec, .facts = g->facts, .ident = g->ident, .run_dir = "/run/vm-run/x.y",
-                           .generation = 1, .images = &g->image, .n_images = 1};
+        PlanInput input = {.spec = g->spec,
+                           .facts = g->facts,
+                           .ident = g->ident,
+                           .run_dir = "/run/vm-run/x.y",
+                           .generation = 1,
+                           .images = &g->image,
+                           .n_images = 1};
         g_autoptr(MachinePlan) two = machine_plan_build(&input, g->report);
         g_autofree char *second = machine_plan_to_json(two);
         g_autofree char *second_xml = machine_plan_domain_xml(two, g->spec, NULL);
@@ -216,8 +232,10 @@ static void test_plan_hatch_patch_sets_what_its_xpath_names(void **state)
 {
     Given *g = *state;
     g_autoptr(MachinePlan) plan = build(g);
-    SpecXmlPatch attribute = {.xpath = (char *)"/domain/clock/@offset", .value = (char *)"local\"time<"};
-    SpecXmlPatch element = {.xpath = (char *)"/domain/devices", .value = (char *)"<watchdog model='i6300esb'/>"};
+    SpecXmlPatch attribute = {.xpath = (char *)"/domain/clock/@offset",
+                              .value = (char *)"local\"time<"};
+    SpecXmlPatch element = {.xpath = (char *)"/domain/devices",
+                            .value = (char *)"<watchdog model='i6300esb'/>"};
     g_ptr_array_set_free_func(g->spec->libvirt_xml, NULL);
     g_ptr_array_add(g->spec->libvirt_xml, &attribute);
     g_ptr_array_add(g->spec->libvirt_xml, &element);
@@ -238,17 +256,26 @@ static void test_plan_hatch_patch_sets_what_its_xpath_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_plan_of_a_plain_spec_lists_steps_in_order, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_plan_of_a_plain_spec_lists_steps_in_order, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(test_plan_twice_is_the_same_bytes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_plan_as_record_comes_back_equal, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_plan_record_damaged_at_any_byte_is_refused_or_whole, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_plan_with_kvm_asked_for_but_unusable_is_a_host_error, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_plan_with_disk_smaller_than_image_is_a_range_error, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_plan_with_uefi_and_no_firmware_is_a_host_error, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_plan_with_kvm_usable_takes_the_host_cpu, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_plan_bridge_in_another_namespace_is_refused, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_plan_bridge_gets_a_tap_step_and_a_mark, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_plan_hatch_patch_sets_what_its_xpath_names, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_plan_record_damaged_at_any_byte_is_refused_or_whole,
+                                        set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_plan_with_kvm_asked_for_but_unusable_is_a_host_error,
+                                        set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_plan_with_disk_smaller_than_image_is_a_range_error,
+                                        set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_plan_with_uefi_and_no_firmware_is_a_host_error, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_plan_with_kvm_usable_takes_the_host_cpu, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_plan_bridge_in_another_namespace_is_refused, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_plan_bridge_gets_a_tap_step_and_a_mark, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_plan_hatch_patch_sets_what_its_xpath_names, set_up,
+                                        tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -15,8 +15,9 @@
 #include "imaging/overlay.h"
 
 /*
- * Starts and stops of one process on libvirt's test driver, 1,000 or VM_SOAK_CYCLES of them (tests/guest/soak.test.sh: 10,000): memory, descriptors and
- * threads stay flat, and the state directory ends as it began.
+ * Starts and stops of one process on libvirt's test driver, 1,000 or VM_SOAK_CYCLES of them
+ * (tests/guest/soak.test.sh: 10,000): memory, descriptors and threads stay flat, and the state
+ * directory ends as it began.
  */
 #define WARM_UP 300
 
@@ -52,7 +53,8 @@ static void cycle(const Place *place, unsigned i)
 {
     g_autoptr(GError) error = NULL;
     g_autofree char *name = g_strdup_printf("soak-%u", i % 7);
-    g_autoptr(MachineHost) host = machine_host_new(place->state_dir, "test:///default", false, &error);
+    g_autoptr(MachineHost) host =
+        machine_host_new(place->state_dir, "test:///default", false, &error);
     g_autoptr(MachineSpec) spec = spec_machine_new();
     g_autoptr(BaseReport) report = base_report_new();
     spec->name = g_strdup(name);
@@ -107,11 +109,13 @@ static void test_soak_memory_descriptors_and_state_stay_flat(void **state)
         cycle(place, i);
     }
     long grown = rss_kib() - rss;
-    print_message("%u cycles: RSS %+ld KiB from %ld, descriptors %u -> %u, threads %u -> %u\n", n, grown, rss, fds,
-                  count_entries("/proc/self/fd"), threads, count_entries("/proc/self/task"));
+    print_message("%u cycles: RSS %+ld KiB from %ld, descriptors %u -> %u, threads %u -> %u\n", n,
+                  grown, rss, fds, count_entries("/proc/self/fd"), threads,
+                  count_entries("/proc/self/task"));
     assert_int_equal(count_entries("/proc/self/fd"), fds);
     assert_int_equal(count_entries("/proc/self/task"), threads);
-    assert_true(grown < 1024 + (long)(n / 1000)); /* under 1 KiB a thousand, and the allocator's grain */
+    assert_true(grown <
+                1024 + (long)(n / 1000)); /* under 1 KiB a thousand, and the allocator's grain */
     g_autofree char *machines = g_build_filename(place->state_dir, "machines", NULL);
     g_autofree char *locks = g_build_filename(place->state_dir, "locks", NULL);
     assert_int_equal(count_entries(machines), 2);
@@ -121,7 +125,8 @@ static void test_soak_memory_descriptors_and_state_stay_flat(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_soak_memory_descriptors_and_state_stay_flat, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_soak_memory_descriptors_and_state_stay_flat, set_up,
+                                        tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
