@@ -201,7 +201,7 @@ static bool has_network(const MachineSpec *spec)
 static void note_no_login(const Look *look, const YamlNode *root)
 {
     const MachineSpec *spec = look->spec;
-    if (look->is_vendor || has_password(spec, root)) {
+    if (look->is_vendor || look->is_part || has_password(spec, root)) {
         return;
     }
     bool is_disabled = is_vendor_disabled(root);

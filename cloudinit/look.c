@@ -33,10 +33,16 @@ YamlTree *seed_look_parse(const Look *look, const char *text, size_t n_bytes)
 {
     YamlMistake mistake;
     YamlTree *tree = seed_yaml_parse(text, n_bytes, &mistake);
-    if (!tree) {
-        seed_look_add(look, LOOK_FATAL, mistake.line, mistake.col,
-                      "cloud-init would ignore all of it", "not YAML: %s", mistake.what);
-        g_free(mistake.what);
+    if (tree) {
+        return tree;
     }
-    return tree;
+    unsigned first_line = look->pos.line > 0 ? look->pos.line : 1;
+    g_autofree char *context = mistake.context
+                                   ? g_strdup_printf(" (%s that began at line %u)", mistake.context,
+                                                     first_line + mistake.context_line - 1)
+                                   : g_strdup("");
+    seed_look_add(look, LOOK_FATAL, mistake.line, mistake.col, "cloud-init would ignore all of it",
+                  "not YAML: %s%s", mistake.what, context);
+    g_free(mistake.what);
+    return NULL;
 }

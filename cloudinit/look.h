@@ -17,6 +17,7 @@ typedef struct {
     BaseReport *report;
     const char *noun; /* "user-data" */
     BasePos pos;      /* of the text's first character; file borrowed */
+    bool is_part;     /* one of several: what is missing in it may stand in another */
     bool is_vendor;   /* the user's own vendor-data: our settings win over its keys */
 } Look;
 

@@ -2,6 +2,7 @@
 
 #include "cloudinit/config_keys.h"
 #include "cloudinit/look.h"
+#include "cloudinit/mime_read.h"
 
 #include <string.h>
 #include <zlib.h>
@@ -188,6 +189,33 @@ static void look_at_include(const Look *look, const char *text, size_t n_bytes)
     }
 }
 
+/* The cloud-configs among the parts, where they can be read as they stand. */
+static void look_at_mime(const Look *look, const char *text, size_t n_bytes)
+{
+    const char *why = NULL;
+    g_autoptr(GArray) bodies = seed_mime_read(text, n_bytes, &why);
+    if (!bodies) {
+        seed_look_add(look, LOOK_FATAL, 1, 1, "cloud-init would find nothing in it", "%s", why);
+        return;
+    }
+    for (unsigned i = 0; i < bodies->len; i++) {
+        const MimeBody *body = &g_array_index(bodies, MimeBody, i);
+        const char *bytes = text + body->begin;
+        bool is_config = strcmp(body->type, "text/cloud-config") == 0 ||
+                         (strcmp(body->type, "text/plain") == 0 &&
+                          seed_kind_detect(bytes, body->n_bytes) == SEED_KIND_CLOUD_CONFIG);
+        if (is_config && !body->is_encoded) {
+            unsigned line;
+            unsigned col;
+            Look part = *look;
+            place_of(text, body->begin, &line, &col);
+            part.pos.line += part.pos.line > 0 ? line - 1 : 0;
+            part.is_part = true;
+            look_at_config_text(&part, bytes, body->n_bytes);
+        }
+    }
+}
+
 /* At most out_max bytes; NULL with a finding. Transfer full. */
 static char *unpack(const Look *look, const char *bytes, size_t n_bytes, size_t *out_n_bytes)
 {
@@ -270,8 +298,10 @@ static void look_at_text(const Look *look, const char *text, size_t n_bytes, boo
     case SEED_KIND_UNKNOWN:
         look_at_unknown(look, text, n_bytes);
         break;
-    case SEED_KIND_SCRIPT:
     case SEED_KIND_MIME:
+        look_at_mime(look, text, n_bytes);
+        break;
+    case SEED_KIND_SCRIPT:
     case SEED_KIND_BOOTHOOK:
     case SEED_KIND_PART_HANDLER:
         break;

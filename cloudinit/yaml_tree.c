@@ -66,11 +66,11 @@ static bool next_event(Reader *reader, yaml_event_t *event)
         size_t n_bytes = (size_t)(parser->input.string.end - start);
         return fail_at(reader, offset_mark(parser, (const char *)start, n_bytes), problem);
     }
-    g_autofree char *what = parser->context
-                                ? g_strdup_printf("%s (%s that began at line %zu)", problem,
-                                                  parser->context, parser->context_mark.line + 1)
-                                : g_strdup(problem);
-    return fail_at(reader, parser->problem_mark, what);
+    if (!reader->mistake->what && parser->context) {
+        reader->mistake->context = parser->context;
+        reader->mistake->context_line = (unsigned)parser->context_mark.line + 1;
+    }
+    return fail_at(reader, parser->problem_mark, problem);
 }
 
 static YamlNode *node_new(Reader *reader, YamlKind kind, const yaml_event_t *event)

@@ -31,8 +31,10 @@ typedef struct {
 
 /* Why a text can't be read, and where. */
 typedef struct {
-    char *what;         /* owned */
-    unsigned line, col; /* from 1 */
+    char *what;            /* owned */
+    const char *context;   /* "while parsing a flow sequence": constant; NULL: none */
+    unsigned context_line; /* where that began */
+    unsigned line, col;    /* from 1 */
 } YamlMistake;
 
 /* NULL and *out_mistake filled (its `what` transfer full) when cloud-init would not read the text:

@@ -291,7 +291,7 @@ static void test_user_data_when_nobody_could_log_in_then_warns(void **state)
     assert_non_null(
         strstr(no_user, "u:2:1: warning[E_CI]: user-data: no way to log in: no key of a user that "
                         "the guest has and no password - add ssh_keys or a password_hash\n"));
-    g_ptr_array_set_size(spec->networks, 0);
+    ((SpecNetwork *)spec->networks->pdata[0])->kind = SPEC_NET_NONE;
     g_autofree char *no_network = check_bytes(spec, "", 0);
     assert_string_equal(no_network, "u:1:1: warning[E_CI]: user-data: no way to log in: no network "
                                     "and no password - add a password_hash for the console\n");
@@ -315,6 +315,34 @@ static void test_user_data_when_inline_then_positions_of_the_spec(void **state)
     seed_check_user_data(spec, report);
     g_autofree char *got = report_text(report);
     assert_true(g_str_has_prefix(got, "spec.yaml:12:11: error[E_CI]: user-data: runcmd[0]:"));
+}
+
+static void test_user_data_when_mime_then_looks_at_its_configs(void **state)
+{
+    (void)state;
+#define HEAD "Content-Type: multipart/mixed;\n boundary=\"b b\"\nMIME-Version: 1.0\n\n"
+    static const Case cases[] = {
+        {HEAD "preamble\n--b b\nContent-Type: text/x-shellscript\n\n#!/bin/sh\npakages: 1\n--b "
+              "b\nContent-Type: Text/Cloud-Config; charset=x\n\n"
+              "pakages: []\n--b b--\nrest",
+         "u:14:1: error[E_CI]: user-data: unknown key 'pakages' - did you mean 'packages'?\n"},
+        {HEAD "--b b\n\n#cloud-config\na: [\n--b b--\n",
+         "u:9:1: error[E_CI]: user-data: not YAML: did not find expected node content (while "
+         "parsing a flow node that began at line 9) - cloud-init would ignore all of it\n"},
+        {HEAD "--b b\nContent-Type: text/cloud-config\nContent-Transfer-Encoding: "
+              "base64\n\nYTog\n--b b--\n",
+         ""},
+        {HEAD "--b\n\n#cloud-config\n--b--\n",
+         "u:1:1: error[E_CI]: user-data: a multipart text without a part: its boundary stands "
+         "nowhere - cloud-init would find nothing in it\n"},
+        {"MIME-Version: 1.0\nContent-Type: multipart/mixed\n\n--b\n",
+         "u:1:1: error[E_CI]: user-data: a multipart text without a boundary - cloud-init would "
+         "find nothing in it\n"},
+        {"MIME-Version: 1.0\r\nContent-Type: text/cloud-config\r\n\r\nruncmd: 1\r\n",
+         "u:4:9: error[E_CI]: user-data: 'runcmd' must be a list, not a number\n"},
+    };
+#undef HEAD
+    run_cases(cases, G_N_ELEMENTS(cases));
 }
 
 static char *gzip(const char *text, size_t n_text, size_t *out_n)
@@ -552,6 +580,7 @@ int main(void)
         cmocka_unit_test(test_user_data_when_it_displaces_settings_then_warns_at_its_key),
         cmocka_unit_test(test_user_data_when_nobody_could_log_in_then_warns),
         cmocka_unit_test(test_user_data_when_inline_then_positions_of_the_spec),
+        cmocka_unit_test(test_user_data_when_mime_then_looks_at_its_configs),
         cmocka_unit_test(test_user_data_when_gzip_then_looks_inside),
         cmocka_unit_test(test_user_data_when_nul_or_huge_then_error),
         cmocka_unit_test(test_user_data_when_billion_laughs_then_quick),
