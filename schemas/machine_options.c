@@ -305,7 +305,7 @@ static const SpecOption machine_rows[] = {
     SPEC_STRING(M, user, "user", "Login user, made at the first boot.", .max = 32,
                 .pattern = "[a-z_][a-z0-9_-]*",
                 .pattern_hint = "use lower-case letters, digits, '_' and '-'", .code = VM_ERROR_CI,
-                .default_doc = "the image's own", .change = SPEC_CHANGE_RESEED,
+                .default_doc = "`vm`", .change = SPEC_CHANGE_RESEED,
                 SPEC_FLAG("user", 0, "NAME")),
     SPEC_STRINGS(M, ssh_keys, "ssh_keys",
                  "Public keys that may log in: `agent`, a key file, or a key as it stands.",

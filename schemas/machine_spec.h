@@ -139,7 +139,7 @@ typedef struct MachineSpec {
     char *cpu_model; /* NULL: host under KVM, max under TCG */
     SpecAccel accel;
     char *hostname;      /* the name */
-    char *user;          /* login user; NULL: the image's default user */
+    char *user;          /* login user; NULL: the default of seed_login_user() */
     GPtrArray *ssh_keys; /* of char*: "agent", a path, or a literal key, not yet resolved */
     char *password_hash; /* $6$ or $y$, secret */
     char *password;      /* plain, secret; only with is_plain_password_allowed */
