@@ -12,24 +12,28 @@ static bool is_structured(SpecKind kind)
 static SpecNode *scalar_node(const SpecOption *option, const char *text, const char *shown)
 {
     bool is_text = option->kind == SPEC_KIND_STRING || option->kind == SPEC_KIND_TEXT ||
-                   (is_structured(option->kind) && option->kind != SPEC_KIND_GROUP);
+                   option->kind == SPEC_KIND_SOURCE || option->kind == SPEC_KIND_STRINGS ||
+                   option->kind == SPEC_KIND_MAP || option->kind == SPEC_KIND_RECORDS;
     SpecNode *node = spec_node_new_scalar(text, strlen(text), !is_text);
     node->file = shown;
     return node;
 }
 
-/* name=value */
-static SpecNode *pair_node(const SpecOption *option, const char *text, const char *shown)
+/* name=value; NULL: reported. */
+static SpecNode *pair_node(const SpecOption *option, const char *text, const char *shown,
+                           BaseReport *report)
 {
     const char *equals = strchr(text, '=');
     if (!equals) {
-        return scalar_node(option, text, shown);
+        BasePos pos = {(char *)shown, 0, 0};
+        base_report_error(report, VM_ERROR_SCHEMA, &pos, "write NAME=VALUE", "%s: '%s' has no '='",
+                          option->info.path, text);
+        return NULL;
     }
     SpecNode *map = spec_node_new(SPEC_NODE_MAP);
     SpecNode *key = spec_node_new_scalar(text, (size_t)(equals - text), false);
-    SpecNode *value = scalar_node(option, equals + 1, shown);
     map->file = key->file = shown;
-    spec_node_put(map, key, value);
+    spec_node_put(map, key, scalar_node(option, equals + 1, shown));
     return map;
 }
 
@@ -60,7 +64,7 @@ static SpecNode *node_of(const SpecOption *option, const char *text, const char 
         return flow;
     }
     SpecNode *node = flow                            ? flow
-                     : option->kind == SPEC_KIND_MAP ? pair_node(option, text, shown)
+                     : option->kind == SPEC_KIND_MAP ? pair_node(option, text, shown, report)
                                                      : scalar_node(option, text, shown);
     if (!is_list) {
         return node;
