@@ -185,17 +185,6 @@ static bool has_key_of_its_own(const YamlNode *root)
     return seed_yaml_key(root, "ssh_authorized_keys") || seed_yaml_key(root, "ssh_import_id");
 }
 
-static bool has_network(const MachineSpec *spec)
-{
-    for (unsigned i = 0; spec->networks && i < spec->networks->len; i++) {
-        const SpecNetwork *network = spec->networks->pdata[i];
-        if (network->kind != SPEC_NET_NONE) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* Over the network our own key opens the login user, unless vendor-data (that makes this user) is
  * off; at the console only a password helps. */
 static void note_no_login(const Look *look, const YamlNode *root)
@@ -205,15 +194,16 @@ static void note_no_login(const Look *look, const YamlNode *root)
         return;
     }
     bool is_disabled = is_vendor_disabled(root);
-    bool has_ssh = has_network(spec) && (!is_disabled || has_key_of_its_own(root) ||
-                                         (spec->ssh_keys && spec->ssh_keys->len > 0));
+    bool has_ssh = seed_look_has_network(spec) && (!is_disabled || has_key_of_its_own(root) ||
+                                                   (spec->ssh_keys && spec->ssh_keys->len > 0));
     if (!has_ssh) {
         const YamlNode *vendor = is_disabled ? seed_yaml_key(root, "vendor_data") : NULL;
         seed_look_add(look, LOOK_NOTE, vendor ? vendor->line : 1, vendor ? vendor->col : 1,
-                      has_network(spec) ? "add ssh_keys or a password_hash"
-                                        : "add a password_hash for the console",
+                      seed_look_has_network(spec) ? "add ssh_keys or a password_hash"
+                                                  : "add a password_hash for the console",
                       "no way to log in: %s and no password",
-                      has_network(spec) ? "no key of a user that the guest has" : "no network");
+                      seed_look_has_network(spec) ? "no key of a user that the guest has"
+                                                  : "no network");
     }
 }
 

@@ -7,6 +7,16 @@ static bool find_severity(const Look *look, LookGrade grade, bool *out_is_warnin
     return grade == LOOK_FATAL || level != SPEC_CHECK_OFF;
 }
 
+bool seed_look_has_network(const MachineSpec *spec)
+{
+    for (unsigned i = 0; spec->networks && i < spec->networks->len; i++) {
+        if (((const SpecNetwork *)spec->networks->pdata[i])->kind != SPEC_NET_NONE) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void seed_look_add(const Look *look, LookGrade grade, unsigned line, unsigned col, const char *hint,
                    const char *format, ...)
 {

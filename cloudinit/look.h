@@ -29,6 +29,9 @@ void seed_look_add(const Look *look, LookGrade grade, unsigned line, unsigned co
 #define LOOK_AT(look, grade, node, hint, ...)                                                      \
     seed_look_add(look, grade, (node)->line, (node)->col, hint, __VA_ARGS__)
 
+/* Has the machine an interface at all? */
+bool seed_look_has_network(const MachineSpec *spec);
+
 /* The text as a tree; NULL and a fatal finding when it is no YAML. An empty one has a NULL root. */
 YamlTree *seed_look_parse(const Look *look, const char *text, size_t n_bytes);
 

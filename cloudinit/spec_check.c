@@ -129,6 +129,10 @@ static void check_packages(const SpecLook *look)
                      "this is no package");
         }
     }
+    if (packages && packages->len > 0 && !seed_look_has_network(look->spec)) {
+        base_report_warning(look->report, VM_ERROR_CI, item_pos(look, "packages"), NULL,
+                            "packages: the machine has no network to fetch them from");
+    }
 }
 
 static void check_run(const SpecLook *look)

@@ -180,10 +180,7 @@ static void look_at_jinja(const Look *look, const char *text, size_t n_bytes)
 
 static void look_at_include(const Look *look, const char *text, size_t n_bytes)
 {
-    const SpecNetwork *network = look->spec->networks && look->spec->networks->len > 0
-                                     ? look->spec->networks->pdata[0]
-                                     : NULL;
-    if (!network || network->kind == SPEC_NET_NONE) {
+    if (!seed_look_has_network(look->spec)) {
         add_at(look, LOOK_MISTAKE, text, skip_blanks(text, n_bytes), NULL,
                "#include needs a network, and the machine has none");
     }

@@ -525,6 +525,19 @@ static void test_spec_when_lists_are_wrong_then_says_which(void **state)
              "error[E_SECRET]: ca_certs[2]: holds a private key - give the certificate alone\n");
 }
 
+static void test_spec_when_packages_but_no_network_then_warns(void **state)
+{
+    (void)state;
+    g_autoptr(MachineSpec) spec = machine_new();
+    g_ptr_array_add(spec->packages, g_strdup("nginx"));
+    g_autofree char *reachable = check_spec(spec);
+    assert_string_equal(reachable, "");
+    ((SpecNetwork *)spec->networks->pdata[0])->kind = SPEC_NET_NONE;
+    g_autofree char *alone = check_spec(spec);
+    assert_string_equal(alone,
+                        "warning[E_CI]: packages: the machine has no network to fetch them from\n");
+}
+
 static void set_text(SpecText *text, const char *value)
 {
     *text = (SpecText){.text = g_strdup(value),
@@ -587,6 +600,7 @@ int main(void)
         cmocka_unit_test(test_spec_when_single_values_are_wrong_then_one_line_each),
         cmocka_unit_test(test_spec_when_files_are_wrong_then_one_line_each),
         cmocka_unit_test(test_spec_when_lists_are_wrong_then_says_which),
+        cmocka_unit_test(test_spec_when_packages_but_no_network_then_warns),
         cmocka_unit_test(test_spec_when_texts_are_wrong_then_positions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
