@@ -49,11 +49,7 @@ static void check_map(const Look *look, const ConfigKey *table, const YamlNode *
             continue;
         }
         const ConfigKey *row = seed_config_key_find(table, key->text);
-        if (key->is_duplicate) {
-            g_autofree char *name = shown(key);
-            LOOK_AT(look, LOOK_MISTAKE, key, "only the last one counts", "%s'%s' stands twice",
-                    where, name);
-        } else if (!row) {
+        if (!row) {
             check_unknown(look, table, key, where);
         } else if (!seed_config_type_fits(row, value)) {
             g_autofree char *nouns = seed_config_type_nouns(row->types);
@@ -199,8 +195,22 @@ static void check_inner_map(const Look *look, const YamlNode *root, const char *
     }
 }
 
-void seed_look_at_config(const Look *look, const YamlNode *root)
+/* At any depth: PyYAML takes the last one and says nothing. */
+static void check_duplicates(const Look *look, const YamlTree *tree)
 {
+    for (unsigned i = 0; i < tree->nodes->len; i++) {
+        const YamlNode *key = tree->nodes->pdata[i];
+        if (key->is_duplicate) {
+            g_autofree char *name = shown(key);
+            LOOK_AT(look, LOOK_MISTAKE, key, "only the last one counts", "'%s' stands twice", name);
+        }
+    }
+}
+
+void seed_look_at_config(const Look *look, const YamlTree *tree)
+{
+    const YamlNode *root = tree->root;
+    check_duplicates(look, tree);
     check_map(look, seed_config_keys, root, "");
     check_items(look, root, "runcmd", check_command);
     check_items(look, root, "bootcmd", check_command);

@@ -35,8 +35,8 @@ bool seed_look_has_network(const MachineSpec *spec);
 /* The text as a tree; NULL and a fatal finding when it is no YAML. An empty one has a NULL root. */
 YamlTree *seed_look_parse(const Look *look, const char *text, size_t n_bytes);
 
-/* A cloud-config's keys and values (config_check.c). root: a map. */
-void seed_look_at_config(const Look *look, const YamlNode *root);
+/* A cloud-config's keys and values (config_check.c). The tree's root is a map. */
+void seed_look_at_config(const Look *look, const YamlTree *tree);
 
 /* Keys of it that our settings lose against, or that shut people out (displaced.c). root may be
  * NULL: no cloud-config, or not looked into. */

@@ -143,7 +143,7 @@ static void look_at_config_text(const Look *look, const char *text, size_t n_byt
         return;
     }
     if (!is_empty) {
-        seed_look_at_config(look, root);
+        seed_look_at_config(look, tree);
     }
     seed_look_at_displaced(look, is_empty ? NULL : root);
 }

@@ -200,6 +200,8 @@ static void test_user_data_when_keys_are_wrong_then_says_where(void **state)
          "u:2:17: error[E_CI]: user-data: 'package_update' must be true or false, not a string\n"},
         {"#cloud-config\nruncmd: [a]\nruncmd: [b]\n",
          "u:3:1: error[E_CI]: user-data: 'runcmd' stands twice - only the last one counts\n"},
+        {"#cloud-config\napt:\n  conf: a\n  conf: b\n",
+         "u:4:3: error[E_CI]: user-data: 'conf' stands twice - only the last one counts\n"},
         {"#cloud-config\nusers:\n - ssh_authorized_keys: []\n",
          "u:3:4: error[E_CI]: user-data: users[0]: a user without a name - cloud-init would ignore "
          "it\n"},
