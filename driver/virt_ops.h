@@ -58,3 +58,7 @@ const char *virt_op_name(VirtOp op);
 VirtKind virt_kind_of_uri(const char *uri);
 /* The folder in qemu:///embed?root=..., transfer full; NULL: another URI, or none given. */
 char *virt_embed_root_of_uri(const char *uri);
+
+/* Path of vm-run-embed: beside the running program, one folder up (programs of the build tree's
+ * tests), or in ../libexec/vm-run. Transfer full, NULL and HOST. */
+char *virt_embed_program(GError **error);

@@ -29,7 +29,7 @@ typedef struct {
 
 /* Where vm-run-embed is: beside the program, one folder up (programs of the build tree's tests), or
  * in ../libexec/vm-run. */
-static char *find_program(GError **error)
+char *virt_embed_program(GError **error)
 {
     static const char *const places[] = {"", "..", "../libexec/vm-run"};
     g_autofree char *self = g_file_read_link("/proc/self/exe", NULL);
@@ -79,7 +79,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Remote, remote_close)
 
 static Remote *remote_start(const char *uri, GError **error)
 {
-    g_autofree char *program = find_program(error);
+    g_autofree char *program = virt_embed_program(error);
     int pair[2];
     if (!program) {
         return NULL;
