@@ -7,5 +7,9 @@ if ! clang-format --version 2>/dev/null | grep -q 'version 14\.'; then
     exit 77
 fi
 mapfile -d '' -t files < <(find base schemas imaging cloudinit net driver cli tests -name '*.[ch]' -print0)
-clang-format --dry-run --Werror "${files[@]}" 2>&1 | grep -o '^[^ ]*: error' | sed 's/:.*//' | sort | uniq -c |
-    { ! grep .; } || { echo "make format puts these right"; exit 1; }
+unformatted=$(clang-format --dry-run --Werror "${files[@]}" 2>&1 | sed -n 's/^\([^ :]*\):[0-9:]* error.*/\1/p' | sort | uniq -c || true)
+if [ -n "$unformatted" ]; then
+    echo "$unformatted"
+    echo "make format puts these right"
+    exit 1
+fi
