@@ -7,10 +7,18 @@
 
 /* The order of the documents: first what starts a machine, then what looks at it, then the rest. */
 static const CmdCommand *const commands[] = {
-    &cmd_run,        &cmd_start,   &cmd_stop,           &cmd_restart,       &cmd_rm,     &cmd_ps,
-    &cmd_show,       &cmd_logs,    &cmd_console,        &cmd_ssh,           &cmd_events, &cmd_stats,
-    &cmd_check,      &cmd_schema,  &cmd_image_probe,    &cmd_image_overlay, &cmd_seed,   &cmd_gc,
-    &cmd_completion, &cmd_version, &cmd_internal_start, &cmd_internal_end,
+    &cmd_run,          &cmd_start,
+    &cmd_stop,         &cmd_restart,
+    &cmd_rm,           &cmd_ps,
+    &cmd_show,         &cmd_logs,
+    &cmd_console,      &cmd_ssh,
+    &cmd_events,       &cmd_stats,
+    &cmd_check,        &cmd_schema,
+    &cmd_image_probe,  &cmd_image_overlay,
+    &cmd_seed,         &cmd_gc,
+    &cmd_doctor,       &cmd_completion,
+    &cmd_version,      &cmd_internal_start,
+    &cmd_internal_end,
 };
 
 static const CmdFlag common_flags[] = {
