@@ -54,7 +54,7 @@ expect() { # WHAT EXPECTED COMMAND...
     fi
 }
 expect hostname demo-vm hostname
-expect timezone Europe/Vienna readlink /etc/localtime --canonicalize-missing '|' sed s,/usr/share/zoneinfo/,,
+expect timezone /usr/share/zoneinfo/Europe/Vienna readlink -f /etc/localtime
 expect user-data 'This text came with user-data.' cat /etc/motd
 expect runcmd 'first boot of demo-vm' cat /var/lib/demo
 expect cloud-init 'status: done' cloud-init status
