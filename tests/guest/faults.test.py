@@ -5,8 +5,6 @@ Needs the build with failpoints (build-faults, made here by CMake beside the tes
 boots nothing: what is tested is ours, not the guest's.
 """
 import os
-import re
-import signal
 import shutil
 import subprocess
 import sys
@@ -21,6 +19,7 @@ BUILD = os.path.join(os.environ["BUILD_DIR"], "faults")
 VM_RUN = os.path.join(BUILD, "vm-run")
 STEPS = ["directory", "disk", "seed", "run-dir", "define", "boot", "forward", "watch"]
 LIMIT_S = 60
+NAME = f"fault-{os.getpid()}"
 
 
 def build():
@@ -50,7 +49,7 @@ class Bench:
             raise AssertionError(f"{argv} with '{fault}' ended with {done.returncode}: {done.stderr.strip()}")
         return done
 
-    def start(self, fault="", ok=None, name="m"):
+    def start(self, fault="", ok=None, name=NAME):
         return self.run("run", self.image, "--name", name, "--memory", "64MiB", "-d", "--wait", "started",
                         "--connect", f"qemu:///embed?root={self.state}/libvirt", fault=fault, ok=ok)
 
@@ -58,12 +57,12 @@ class Bench:
         """The starter works on after its asker was killed, and a watcher ends after its QEMU: bounded wait, no sleep for luck."""
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
-            if not [p for p in census.take([self.state])["processes"] if "internal-" in p]:
+            if not [p for p in census.take([self.state], [])["processes"] if "internal-" in p]:
                 return
             time.sleep(0.05)
 
     def take(self):
-        return census.take([self.root], skip=[f"{self.state}/libvirt"])
+        return census.take([self.root], [NAME], skip=[f"{self.state}/libvirt", f"{self.state}/libvirt.lock"])
 
     def cell(self, title, action):
         self.n_cells += 1
@@ -81,7 +80,7 @@ class Bench:
         except (AssertionError, subprocess.TimeoutExpired) as problem:
             print(f"FAIL {title}: {problem}")
             self.failed.append(title)
-            self.run("rm", "--force", "m")
+            self.run("rm", "--force", NAME)
             self.run("gc")
 
 
@@ -95,8 +94,8 @@ def cells(bench):
         for when in ("before", "after"):
             def end(fault):
                 bench.start(ok=True)
-                bench.run("rm", "--force", "m", fault=fault)
-                bench.run("rm", "--force", "m")
+                bench.run("rm", "--force", NAME, fault=fault)
+                bench.run("rm", "--force", NAME)
             bench.cell(f"end: kill {when} {step}", lambda: end(f"undo-{step}.{when}=kill"))
     for step in STEPS:
         bench.cell(f"rollback: kill {step} while undoing", lambda: bench.start(f"watch.after=errno:5,undo-{step}.before=kill", ok=False))
@@ -107,14 +106,14 @@ def main():
     bench = Bench()
     try:
         bench.start(ok=True)  # warms the embedded root: its caches are no leftovers
-        bench.run("rm", "--force", "m", ok=True)
+        bench.run("rm", "--force", NAME, ok=True)
         bench.run("gc")
         image = os.stat(bench.image)
         cells(bench)
         if os.stat(bench.image).st_mtime_ns != image.st_mtime_ns or os.stat(bench.image).st_mode != image.st_mode:
             bench.failed.append("the base image changed")
     finally:
-        bench.run("rm", "--force", "m")
+        bench.run("rm", "--force", NAME)
         bench.run("gc")
         shutil.rmtree(bench.root, ignore_errors=True)
     print(f"{bench.n_cells - len(bench.failed)} passed, {len(bench.failed)} failed")

@@ -3,9 +3,17 @@
 Counted: files below the given folders (mode, owner, size), processes that name them, network links with their altnames,
 nftables rules, mounts, cgroups, sockets' folders, advisory locks on files below the folders.
 """
+import base64
+import hashlib
 import json
 import os
 import subprocess
+
+
+def _store_id(state_dir):
+    """As driver/ident.c: 8 base32 characters of SHA-256(state dir)."""
+    digest = hashlib.sha256(os.path.realpath(state_dir).encode()).digest()
+    return base64.b32encode(digest).decode().lower()[:8]
 
 
 def _files(root, skip):
@@ -49,7 +57,8 @@ def _links():
         links = json.loads(_command("ip", "-j", "link", "show") or "[]")
     except json.JSONDecodeError:
         return []
-    return sorted((link["ifname"], link.get("master", ""), tuple(link.get("altnames", []))) for link in links)
+    ours = [link for link in links if link["ifname"].startswith("vmt") or "vm-run:" in " ".join(link.get("altnames", []))]
+    return sorted((link["ifname"], link.get("master", ""), tuple(link.get("altnames", []))) for link in ours)
 
 
 def _locks(roots):
@@ -66,21 +75,28 @@ def _locks(roots):
     return sorted(found)
 
 
-def _cgroups():
+def _cgroups(machines):
     found = []
     for folder, folders, _ in os.walk("/sys/fs/cgroup"):
-        found += [os.path.join(folder, d) for d in folders if "qemu" in d or "vm-run" in d]
+        found += [os.path.join(folder, d) for d in folders if any(m in d for m in machines)]
     return sorted(found)
 
 
-def take(roots, skip=()):
-    """roots: folders of ours; skip: paths below them that may change (caches)."""
+def take(roots, machines, skip=()):
+    """roots: folders of ours; machines: their names; skip: paths below roots that may change (caches).
+
+    Other tests may run beside this one: what can't be told to be ours by folder, name or mark is not counted.
+    """
     skip = set(skip)
     census = {"processes": _processes(roots), "links": _links(), "nft": _command("nft", "list", "ruleset"),
               "mounts": sorted(line.split()[1] for line in open("/proc/mounts")),
-              "cgroups": _cgroups(), "locks": _locks(roots), "files": {}}
-    for root in list(roots) + ["/run/vm-run"]:
+              "cgroups": _cgroups(machines), "locks": _locks(roots), "files": {}}
+    for root in roots:
         census["files"].update(_files(root, skip))
+    stores = [_store_id(os.path.join(root, "state")) for root in roots] + [_store_id(root) for root in roots]
+    for path, what in _files("/run/vm-run", set()).items():
+        if any(f"/{store}." in path for store in stores):
+            census["files"][path] = what
     return census
 
 
