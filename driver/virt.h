@@ -60,7 +60,8 @@ bool virt_shutdown(VirtConn *conn, const char *uuid, GError **error);
 bool virt_reboot(VirtConn *conn, const char *uuid, GError **error);
 /* SIGTERM, SIGKILL; success when there is no such domain or it is off already. */
 bool virt_destroy(VirtConn *conn, const char *uuid, GError **error);
-/* With nvram, managed save, snapshot and checkpoint metadata; absent is success. */
+/* With managed save, snapshot and checkpoint metadata, and the QEMU log of an embedded driver; the
+ * file of UEFI variables stays. Absent is success. */
 bool virt_undefine(VirtConn *conn, const char *uuid, GError **error);
 /* The domain named `name`, whoever owns it; NULL without error: none. Transfer full. */
 VirtDomain *virt_find_by_name(VirtConn *conn, const char *name, GError **error);

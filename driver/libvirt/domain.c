@@ -173,12 +173,13 @@ char *virt_op_destroy(VirtPart *part, const VirtArgs *args, GError **error)
     return NULL;
 }
 
-/* A driver refuses flags it doesn't know; each row is tried in turn. */
+/* A driver refuses flags it doesn't know; each row is tried in turn. The file of UEFI variables is
+ * the machine's: kept. */
 static const unsigned undefine_flags[] = {
     VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA |
-        VIR_DOMAIN_UNDEFINE_NVRAM | VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA,
+        VIR_DOMAIN_UNDEFINE_KEEP_NVRAM | VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA,
     VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA |
-        VIR_DOMAIN_UNDEFINE_NVRAM,
+        VIR_DOMAIN_UNDEFINE_KEEP_NVRAM,
     VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA,
     0,
 };
