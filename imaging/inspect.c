@@ -1,0 +1,125 @@
+#include "imaging/inspect.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/child.h"
+#include "base/dir.h"
+
+#define PROGRAM          "vm-run-inspect"
+#define OUTPUT_BYTES_MAX (1u << 20)
+
+/* What a person may have set for libguestfs and its appliance builder (guestfs(3), supermin(1)). */
+static const char *const kept_env[] = {
+    "LIBGUESTFS_CACHEDIR", "LIBGUESTFS_HV",   "LIBGUESTFS_MEMSIZE",
+    "LIBGUESTFS_PATH",     "SUPERMIN_KERNEL", "SUPERMIN_MODULES",
+};
+
+/* Beside the running program, one folder up (tests of the build tree), or in ../libexec/vm-run. */
+static char *find_program(GError **error)
+{
+    static const char *const places[] = {".", "..", "../libexec/vm-run"};
+    g_autofree char *self = g_file_read_link("/proc/self/exe", NULL);
+    g_autofree char *folder = self ? g_path_get_dirname(self) : g_strdup(".");
+    for (size_t i = 0; i < G_N_ELEMENTS(places); i++) {
+        g_autofree char *path = g_build_filename(folder, places[i], PROGRAM, NULL);
+        if (access(path, X_OK) == 0) {
+            return g_steal_pointer(&path);
+        }
+    }
+    base_fail(error, VM_ERROR_HOST, PROGRAM " is not installed beside '%s' - install vm-run again",
+              self ? self : "?");
+    return NULL;
+}
+
+/* libguestfs keeps its appliance in /var/tmp; where that can't be written, in the person's cache.
+ */
+static char *cache_setting(void)
+{
+    if (g_getenv("LIBGUESTFS_CACHEDIR") || access("/var/tmp", W_OK) == 0) {
+        return NULL;
+    }
+    g_autofree char *path = g_build_filename(g_get_user_cache_dir(), "vm-run", "guestfs", NULL);
+    return g_mkdir_with_parents(path, 0700) == 0 ? g_strconcat("LIBGUESTFS_CACHEDIR=", path, NULL)
+                                                 : NULL;
+}
+
+static GPtrArray *environment(const char *tmp)
+{
+    GPtrArray *env = g_ptr_array_new_with_free_func(g_free);
+    for (size_t i = 0; i < G_N_ELEMENTS(kept_env); i++) {
+        const char *value = g_getenv(kept_env[i]);
+        if (value) {
+            g_ptr_array_add(env, g_strconcat(kept_env[i], "=", value, NULL));
+        }
+    }
+    char *cache = cache_setting();
+    if (cache) {
+        g_ptr_array_add(env, cache);
+    }
+    g_ptr_array_add(env, g_strconcat("LIBGUESTFS_TMPDIR=", tmp, NULL));
+    g_ptr_array_add(env, g_strconcat("XDG_RUNTIME_DIR=", tmp, NULL)); /* its sockets */
+    g_ptr_array_add(env, NULL);
+    return env;
+}
+
+static char *ask(const ImgSource *source, bool is_kvm_usable, unsigned timeout_ms, const char *tmp,
+                 GError **error)
+{
+    g_autofree char *program = find_program(error);
+    if (!program) {
+        return NULL;
+    }
+    char *out = NULL;
+    g_autoptr(GPtrArray) env = environment(tmp);
+    const char *const argv[] = {program, img_format_name(source->header->format),
+                                is_kvm_usable ? "auto" : "tcg", source->path, NULL};
+    BaseChild child = BASE_CHILD_INIT;
+    child.argv = argv;
+    child.extra_env = (const char *const *)env->pdata;
+    child.timeout_ms = timeout_ms;
+    child.max_output_bytes = OUTPUT_BYTES_MAX;
+    child.is_new_session = true; /* QEMU and all are of its group, and end with it */
+    if (!base_child_run(&child, &out, NULL, error)) {
+        g_free(out);
+        return NULL;
+    }
+    return g_strchomp(out);
+}
+
+/* libguestfs opens by path: it was the checked file if the path leads to it before and after. */
+static bool check_path(const ImgSource *source, GError **error)
+{
+    struct stat st;
+    if (lstat(source->path, &st) != 0 || st.st_dev != source->dev || st.st_ino != source->ino) {
+        return base_fail(error, VM_ERROR_IMAGE, "was replaced while it was looked at - try again");
+    }
+    return img_source_check_unchanged(source, error);
+}
+
+char *img_inspect_json(const ImgSource *source, bool is_kvm_usable, unsigned timeout_ms,
+                       GError **error)
+{
+    GError *failure = NULL;
+    char *json = NULL;
+    g_autofree char *tmp = g_dir_make_tmp("vm-inspect-XXXXXX", &failure);
+    if (!tmp) {
+        base_fail(error, VM_ERROR_HOST, "%s", failure->message);
+        g_error_free(failure);
+        return NULL;
+    }
+    if (check_path(source, error)) {
+        json = ask(source, is_kvm_usable, timeout_ms, tmp, error);
+    }
+    if (json && !check_path(source, error)) {
+        g_clear_pointer(&json, g_free);
+    }
+    if (!json) {
+        g_prefix_error(error, "image '%s': ", source->path);
+    }
+    base_dir_remove_tree(AT_FDCWD, tmp, NULL);
+    return json;
+}
