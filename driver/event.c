@@ -33,13 +33,21 @@ struct MachineFollower {
 bool machine_event_append(int machine_dirfd, const char *type, unsigned boot,
                           uint64_t start_boottime_ms, const char *members_json, GError **error)
 {
+    return machine_event_append_late(machine_dirfd, type, boot, start_boottime_ms, 0, members_json,
+                                     error);
+}
+
+bool machine_event_append_late(int machine_dirfd, const char *type, unsigned boot,
+                               uint64_t start_boottime_ms, uint64_t age_ms,
+                               const char *members_json, GError **error)
+{
     json_error_t json_error;
     json_auto_t *members = json_loads(members_json, JSON_REJECT_DUPLICATES, &json_error);
     if (!json_is_object(members)) {
         return base_fail(error, VM_ERROR_INTERNAL, "event '%s': members are no JSON object: %s",
                          type, members ? "another type" : json_error.text);
     }
-    EventStamp stamp = {.boot = boot, .start_ms = start_boottime_ms};
+    EventStamp stamp = {.boot = boot, .start_ms = start_boottime_ms, .age_ms = age_ms};
     int errnum = event_line_append(machine_dirfd, true, &stamp, type, members);
     if (errnum != 0) {
         base_error_set_errno(error, errnum, "cannot append to '" EVENT_FILE "'");

@@ -44,6 +44,11 @@ bool machine_event_append(int machine_dirfd, const char *type, unsigned boot,
  * beginning), a value that machine_follower_offset() once gave. The file need not exist yet, the
  * directory must (NOT_FOUND).
  */
+/* The same for what happened age_ms ago, when there was no file yet. */
+bool machine_event_append_late(int machine_dirfd, const char *type, unsigned boot,
+                               uint64_t start_boottime_ms, uint64_t age_ms,
+                               const char *members_json, GError **error);
+
 typedef struct MachineFollower MachineFollower;
 MachineFollower *machine_follower_new(const char *machine_dir, uint64_t offset, GError **error);
 void machine_follower_free(MachineFollower *follower);

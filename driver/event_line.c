@@ -85,10 +85,12 @@ static json_t *line_object(const EventStamp *stamp, const char *type, json_t *me
     struct tm utc;
     char time_text[40];
     clock_gettime(CLOCK_REALTIME, &now);
+    int64_t then_ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000 - (int64_t)stamp->age_ms;
+    now.tv_sec = then_ms / 1000;
     gmtime_r(&now.tv_sec, &utc);
     size_t n = strftime(time_text, sizeof time_text, "%Y-%m-%dT%H:%M:%S", &utc);
-    snprintf(time_text + n, sizeof time_text - n, ".%03ldZ", now.tv_nsec / 1000000);
-    uint64_t clock = event_clock_ms();
+    snprintf(time_text + n, sizeof time_text - n, ".%03dZ", (int)(then_ms % 1000));
+    uint64_t clock = event_clock_ms() - stamp->age_ms;
     double since = clock > stamp->start_ms ? (double)(clock - stamp->start_ms) / 1000 : 0;
     json_t *line = json_pack("{s:i, s:s, s:I, s:f, s:s}", "v", 1, "time", time_text, "boot",
                              (json_int_t)stamp->boot, "t", since, "type", type);

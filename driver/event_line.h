@@ -17,6 +17,7 @@
 typedef struct {
     unsigned boot;     /* starts of the machine so far */
     uint64_t start_ms; /* when this one was asked for, CLOCK_BOOTTIME */
+    uint64_t age_ms;   /* how long ago it happened: held back until there was a file */
 } EventStamp;
 
 /* CLOCK_BOOTTIME in milliseconds. */

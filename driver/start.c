@@ -433,7 +433,7 @@ bool machine_start(MachineHost *host, const char *name, MachineSpec *spec,
         return false;
     }
     StepContext c = {.host = host, .dirfd = -1, .is_new = options->is_new, .callbacks = callbacks};
-    c.held_events = g_ptr_array_new_with_free_func(g_free);
+    c.held_events = machine_step_held_events_new();
     g_autoptr(MachineSpec) stored = NULL;
     if (!c.is_new) {
         c.dirfd = machine_store_open_machine(host->store, name, error);

@@ -21,11 +21,30 @@
 /* --- telling ------------------------------------------------------------------------------------
  */
 
+typedef struct {
+    char *type, *members;
+    uint64_t at_ms;
+} HeldEvent;
+
+static void held_event_free(void *data)
+{
+    HeldEvent *held = data;
+    g_free(held->type);
+    g_free(held->members);
+    g_free(held);
+}
+
+GPtrArray *machine_step_held_events_new(void)
+{
+    return g_ptr_array_new_with_free_func(held_event_free);
+}
+
 void machine_step_event(StepContext *c, const char *type, const char *members)
 {
     if (c->dirfd < 0) {
-        g_ptr_array_add(c->held_events, g_strdup(type));
-        g_ptr_array_add(c->held_events, g_strdup(members));
+        HeldEvent *held = g_new0(HeldEvent, 1);
+        *held = (HeldEvent){g_strdup(type), g_strdup(members), machine_boottime_ms()};
+        g_ptr_array_add(c->held_events, held);
         return;
     }
     machine_event_append(c->dirfd, type, c->boot->boot, c->boot->start_ms, members, NULL);
@@ -77,9 +96,11 @@ static bool write_new_files(StepContext *c, int dirfd, GError **error)
 
 static void flush_events(StepContext *c)
 {
-    for (unsigned i = 0; i + 1 < c->held_events->len; i += 2) {
-        machine_event_append(c->dirfd, c->held_events->pdata[i], c->boot->boot, c->boot->start_ms,
-                             c->held_events->pdata[i + 1], NULL);
+    uint64_t now = machine_boottime_ms();
+    for (unsigned i = 0; i < c->held_events->len; i++) {
+        const HeldEvent *held = g_ptr_array_index(c->held_events, i);
+        machine_event_append_late(c->dirfd, held->type, c->boot->boot, c->boot->start_ms,
+                                  now - held->at_ms, held->members, NULL);
     }
     g_ptr_array_set_size(c->held_events, 0);
 }

@@ -22,7 +22,7 @@ typedef struct {
     GPtrArray *public_keys; /* of char*: the machine's own and the spec's */
     const MachineCallbacks *callbacks;
     uint64_t serial_offset; /* bytes in the serial log that are older than this boot */
-    GPtrArray *held_events; /* of char*: before there is a folder */
+    GPtrArray *held_events; /* of HeldEvent: from before there is a folder */
 } StepContext;
 
 typedef struct {
@@ -35,6 +35,8 @@ typedef struct {
 } StepRow;
 
 const StepRow *machine_step_row(StepKind kind);
+
+GPtrArray *machine_step_held_events_new(void);
 
 /* Tells callbacks and appends a stage event. text NULL: none. */
 void machine_step_stage(StepContext *context, Stage stage, const char *state, const char *text);
