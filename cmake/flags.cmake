@@ -14,6 +14,12 @@ endif()
 if(SANITIZE)
   add_compile_options(-fsanitize=${SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   add_link_options(-fsanitize=${SANITIZE})
+  # The runtimes take the place of xdr_* and go on to those that were there when the program began.
+  # libvirt brings them (libtirpc) later, when it is loaded: then they would go on to address 0.
+  find_library(TIRPC NAMES libtirpc.so.3)
+  if(TIRPC)
+    add_link_options(-Wl,--push-state,--no-as-needed ${TIRPC} -Wl,--pop-state)
+  endif()
 elseif(CMAKE_BUILD_TYPE STREQUAL "Release")
   add_compile_options(-fstack-protector-strong -fstack-clash-protection -fcf-protection
                       -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2)

@@ -146,7 +146,7 @@ char **machine_store_names(const MachineStore *store, GError **error)
     if (dir) {
         closedir(dir);
     }
-    qsort(names->pdata, names->len, sizeof(char *), compare_names);
+    g_ptr_array_sort(names, compare_names);
     g_ptr_array_add(names, NULL);
     return (char **)g_ptr_array_free(g_steal_pointer(&names), FALSE);
 }

@@ -3,7 +3,7 @@
 # whole life of a domain stays within the time of an ordinary host. The node is replaced in a mount namespace of this test.
 set -euo pipefail
 if [[ $(id -u) != 0 ]] || ! unshare -m true 2>/dev/null; then
-    echo "skipped: needs root and mount namespaces"
+    echo "skipped: needs root and a mount namespace of its own (not in a plain chroot)"
     exit 77
 fi
 if [[ ! -e /dev/kvm ]]; then

@@ -34,7 +34,8 @@ static inline bool test_mountns_enter(void)
 {
     bool is_inside = geteuid() == 0 ? !unshare(CLONE_NEWNS) : test_userns_enter();
     if (!is_inside || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL)) {
-        printf("skipped: no mount namespace of our own: %s\n", strerror(errno));
+        printf("skipped: no mount namespace of our own: %s%s\n", strerror(errno),
+               errno == EINVAL ? " (a plain chroot: / is no mount point)" : "");
         return false;
     }
     return true;
