@@ -323,10 +323,20 @@ static void test_download_when_broken_off_then_refused_as_truncated(void **state
     rmdir(dir);
 }
 
-/* Writes every image of the table into a folder, as seeds of the fuzz corpus. */
-static int write_seeds(const char *dir)
+/* Zeros at the end of a raw disk teach a fuzzer nothing. */
+static void trim(Image *image)
 {
-    for (size_t i = 0; i <= G_N_ELEMENTS(hostiles) + 1; i++) {
+    while (image->n > 512 && image->bytes[image->n - 1] == 0) {
+        image->n--;
+    }
+    image->n = (image->n + 511) / 512 * 512;
+}
+
+/* Writes every image of the table into a folder: seeds of the fuzz corpus, or whole, for tests of
+ * the command. */
+static int write_images(const char *dir, bool is_seeds)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(hostiles) + (is_seeds ? 2 : 0); i++) {
         bool is_hostile = i < G_N_ELEMENTS(hostiles);
         Image image = is_hostile ? image_new_hostile(&hostiles[i])
                                  : image_new_qcow2((uint32_t)(i - G_N_ELEMENTS(hostiles)) + 2);
@@ -335,8 +345,8 @@ static int write_seeds(const char *dir)
                                                  : i % 2    ? "sound-a"
                                                             : "sound-b",
                                                  NULL);
-        while (image.n > 1 && image.bytes[image.n - 1] == 0) { /* zeros teach a fuzzer nothing */
-            image.n--;
+        if (is_seeds && is_hostile && hostiles[i].is_raw && hostiles[i].text_at >= 0) {
+            trim(&image);
         }
         if (!g_file_set_contents(path, (char *)image.bytes, (gssize)image.n, NULL)) {
             return 1;
@@ -361,7 +371,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_image_of_qemu_when_read_then_it_says_what_qemu_says),
         cmocka_unit_test(test_download_when_broken_off_then_refused_as_truncated),
     };
-    return argc == 3 && strcmp(argv[1], "--write-seeds") == 0
-               ? write_seeds(argv[2])
-               : cmocka_run_group_tests_name("imaging/header", tests, NULL, NULL);
+    bool is_seeds = argc == 3 && strcmp(argv[1], "--write-seeds") == 0;
+    if (is_seeds || (argc == 3 && strcmp(argv[1], "--write-images") == 0)) {
+        return write_images(argv[2], is_seeds);
+    }
+    return cmocka_run_group_tests_name("imaging/header", tests, NULL, NULL);
 }
