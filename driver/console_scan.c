@@ -53,7 +53,6 @@ static const struct {
     {AT_BEGIN, "Cloud-init v. ", " running '", CONSOLE_CLOUD_INIT},
     {AT_BEGIN, "Cloud-init v. ", " finished at ", CONSOLE_CLOUD_INIT_DONE},
     {WITHIN, "[WARNING]: Running module ", ") failed", CONSOLE_CLOUD_INIT_ERROR},
-    {WITHIN, "[WARNING]: Failed to run module ", NULL, CONSOLE_CLOUD_INIT_ERROR},
     {AT_BEGIN, "tiny: ready", NULL, CONSOLE_TINY_READY},
     {AT_BEGIN, "You are in emergency mode", NULL, CONSOLE_STALL_EMERGENCY},
     {AT_BEGIN, "You are in rescue mode", NULL, CONSOLE_STALL_EMERGENCY},
@@ -234,6 +233,49 @@ static void add(ConsoleScan *scan, char byte)
     }
 }
 
+/* Where "[   12.345678] ", the kernel's time stamp, ends the line so far and does not begin it; 0:
+ * it doesn't. */
+static size_t stamp_begin(const ConsoleScan *scan)
+{
+    size_t at = scan->n_line;
+    if (at < 3 || scan->line[at - 1] != ' ' || scan->line[at - 2] != ']') {
+        return 0;
+    }
+    at -= 2;
+    size_t n_decimals = 0;
+    while (at > 0 && isdigit((unsigned char)scan->line[at - 1])) {
+        at--;
+        n_decimals++;
+    }
+    if (n_decimals != 6 || at == 0 || scan->line[--at] != '.') {
+        return 0;
+    }
+    while (at > 0 && (isdigit((unsigned char)scan->line[at - 1]) || scan->line[at - 1] == ' ')) {
+        at--;
+    }
+    return at > 0 && scan->line[at - 1] == '[' && !strstr(scan->line, "ommand line:") ? at - 1 : 0;
+}
+
+/* Messages of the kernel (and through it of services) come in the middle of a prompt or another
+ * program's line. */
+static ConsoleSign split_at_stamp(ConsoleScan *scan)
+{
+    size_t n_before = stamp_begin(scan);
+    if (n_before == 0) {
+        return CONSOLE_NOTHING;
+    }
+    char stamp[CONSOLE_LINE_MAX];
+    size_t n_stamp = scan->n_line - n_before;
+    memcpy(stamp, scan->line + n_before, n_stamp);
+    scan->line[n_before] = '\0';
+    scan->n_line = n_before;
+    ConsoleSign sign = end_line(scan);
+    memcpy(scan->line, stamp, n_stamp);
+    scan->line[n_stamp] = '\0';
+    scan->n_line = n_stamp;
+    return sign;
+}
+
 /* A carriage return ends the line only when something is written over it. */
 static ConsoleSign plain_byte(ConsoleScan *scan, unsigned char byte)
 {
@@ -245,6 +287,7 @@ static ConsoleSign plain_byte(ConsoleScan *scan, unsigned char byte)
     }
     if (is_text) {
         add(scan, byte == '\t' ? ' ' : (char)byte);
+        sign = sign == CONSOLE_NOTHING ? split_at_stamp(scan) : sign;
     } else if (byte == '\r') {
         scan->is_cr = true;
     } else if (byte == 0x1b) {

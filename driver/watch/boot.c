@@ -241,7 +241,7 @@ static void console_cloud_init_done(Boot *boot)
 /* "... Running module locale (<module ...>) failed" */
 static void console_cloud_init_error(Boot *boot, const char *line)
 {
-    static const char phrase[] = "unning module ";
+    static const char phrase[] = "Running module ";
     const char *at = strstr(line, phrase);
     char module[64] = "cloud-init";
     if (at) {

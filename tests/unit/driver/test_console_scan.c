@@ -53,6 +53,9 @@ static const struct {
     {"tiny.log", "firmware bootloader kernel tiny-ready"},
     {"debian-emergency.log", "firmware kernel init emergency"},
     {"debian-initramfs.log", "firmware kernel initramfs"},
+    {"debian-fail.log",
+     "firmware bootloader kernel init cloud-init network cloud-init cloud-init-error "
+     "login cloud-init cloud-init-error cloud-init-done"},
 };
 
 static void test_captures_give_their_signs_in_any_pieces(void **state)
@@ -105,6 +108,17 @@ static void test_prefixes_of_kernel_and_services_are_skipped(void **state)
                  "\x1b[0;1;39mnetwork-online.target\x1b[0m - Network.\r\n",
                  "network");
     assert_signs("[    1.5] systemd[1]: systemd 252 running in system mode (+PAM)\r\n", "init");
+}
+
+static void test_kernel_messages_in_a_prompt_are_lines(void **state)
+{
+    (void)state;
+    assert_signs(
+        "web1 login: [   60.985449] cloud-init[451]: Cloud-init v. 22.4.2 finished at Wed\r\n",
+        "login cloud-init-done");
+    assert_signs("grub> [    0.000000] Linux version 6.1\r\n", "grub kernel");
+    assert_signs("Kernel command line: x=[    1.000000] Kernel panic - not syncing\r\n", "");
+    assert_signs("[ 1.0] [x] [    1.000000] [    2.000000] Linux version 6.1\r\n", "kernel");
 }
 
 static void test_welcome_of_an_initramfs_is_not_init(void **state)
@@ -234,6 +248,7 @@ int main(void)
         cmocka_unit_test(test_captures_give_their_signs_in_any_pieces),
         cmocka_unit_test(test_echoed_command_lines_give_no_sign),
         cmocka_unit_test(test_prefixes_of_kernel_and_services_are_skipped),
+        cmocka_unit_test(test_kernel_messages_in_a_prompt_are_lines),
         cmocka_unit_test(test_welcome_of_an_initramfs_is_not_init),
         cmocka_unit_test(test_prompts_are_seen_before_their_line_ends_and_once),
         cmocka_unit_test(test_feed_stops_after_a_sign_and_goes_on),
