@@ -225,13 +225,13 @@ static int parent_socket(void)
     return (int)fd;
 }
 
-/* false without error: that watcher is not there any more. */
-static bool tell_parent(int fd, const char *machine_dir, bool *out_is_told, GError **error)
+/* false: that watcher is not there any more, or can't (it watches another machine): a new one says
+ * why, if it can't either. */
+static bool tell_parent(int fd, const char *machine_dir)
 {
     g_autofree char *line = g_strdup_printf("watch %s\n", machine_dir);
     ssize_t n = send(fd, line, strlen(line), MSG_NOSIGNAL | MSG_DONTWAIT);
-    *out_is_told = n == (ssize_t)strlen(line);
-    return *out_is_told && take_answer(fd, machine_dir, error);
+    return n == (ssize_t)strlen(line) && take_answer(fd, machine_dir, NULL);
 }
 
 static bool begin_replacement(const char *watch_program, const char *machine_dir, GError **error)
@@ -269,11 +269,10 @@ bool machine_watch_begin(const char *watch_program, const char *machine_dir, GEr
         return true;
     }
     int fd = parent_socket();
-    bool is_told = false;
-    if (fd >= 0 && tell_parent(fd, canonical, &is_told, error)) {
+    if (fd >= 0 && tell_parent(fd, canonical)) {
         return true;
     }
-    return !is_told && begin_replacement(watch_program, canonical, error);
+    return begin_replacement(watch_program, canonical, error);
 }
 
 /* --- finding and ending one --------------------------------------------------------------------

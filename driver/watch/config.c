@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,52 +52,75 @@ static bool load_end_command(WatchConfig *config)
     return config->end_command != NULL;
 }
 
-static bool is_number(json_int_t number, json_int_t max)
+typedef enum { TEXT, NUMBER, FLAG } Kind;
+
+/* Members of the file and of WatchConfig; those of an EventStamp, a pid and a port have the widths
+ * of their types. */
+static const struct {
+    const char *name;
+    Kind kind;
+    size_t offset, size;
+    json_int_t min, max;
+    bool is_optional;
+} members[] = {
+#define MEMBER(member) offsetof(WatchConfig, member), sizeof(((WatchConfig *)0)->member)
+    {"name", TEXT, MEMBER(name), 0, 0, false},
+    {"boot", NUMBER, MEMBER(stamp.boot), 0, UINT_MAX, false},
+    {"start_ms", NUMBER, MEMBER(stamp.start_ms), 0, INT64_MAX, false},
+    {"qemu_pid", NUMBER, MEMBER(qemu_pid), 2, INT_MAX, false},
+    {"qemu_start", NUMBER, MEMBER(qemu_start), 0, INT64_MAX, false},
+    {"qmp", TEXT, MEMBER(qmp), 0, 0, false},
+    {"serial_log", TEXT, MEMBER(serial_log), 0, 0, false},
+    {"log_limit_bytes", NUMBER, MEMBER(log_limit_bytes), 0, INT64_MAX, false},
+    {"log_offset", NUMBER, MEMBER(log_offset), 0, INT64_MAX, true},
+    {"status", TEXT, MEMBER(status), 0, 0, false},
+    {"agent", FLAG, MEMBER(has_agent), 0, 0, false},
+    {"ssh_addr", TEXT, MEMBER(ssh_addr), 0, 0, false},
+    {"ssh_port", NUMBER, MEMBER(ssh_port), 0, UINT16_MAX, false},
+    {"wants_cloud_init", FLAG, MEMBER(wants_cloud_init), 0, 0, false},
+    {"stall_ms", NUMBER, MEMBER(stall_ms), 0, UINT32_MAX, false},
+    {"boot_ms", NUMBER, MEMBER(boot_ms), 0, UINT32_MAX, false},
+    {"ready_ms", NUMBER, MEMBER(ready_ms), 0, UINT32_MAX, false},
+    {"ready", NUMBER, MEMBER(ready), 0, 15, false},
+#undef MEMBER
+};
+
+static bool store_number(void *to, size_t size, json_int_t number)
 {
-    return number >= 0 && number <= max;
+    uint64_t u64 = (uint64_t)number;
+    uint32_t u32 = (uint32_t)number;
+    uint16_t u16 = (uint16_t)number;
+    memcpy(to, size == 8 ? (void *)&u64 : size == 4 ? (void *)&u32 : (void *)&u16, size);
+    return true;
 }
 
-static bool load_members(WatchConfig *config, json_error_t *error)
+static bool load_member(WatchConfig *config, size_t row)
 {
-    json_int_t boot, start, pid, ticks, limit, offset = 0, port, stall, boot_ms, ready_ms, ready;
-    int version, agent, seed, cloud_init;
-    const char *firmware;
-    if (json_unpack_ex(
-            config->json, error, 0,
-            "{s:i, s:s, s:I, s:I, s:I, s:I, s:s, s:s, s:I, s?I, s:s, s:b, s:s, s:I, s:b, "
-            "s:b, s:s, s:I, s:I, s:I, s:I}",
-            "v", &version, "name", &config->name, "boot", &boot, "start_ms", &start, "qemu_pid",
-            &pid, "qemu_start", &ticks, "qmp", &config->qmp, "serial_log", &config->serial_log,
-            "log_limit_bytes", &limit, "log_offset", &offset, "status", &config->status, "agent",
-            &agent, "ssh_addr", &config->ssh_addr, "ssh_port", &port, "has_seed", &seed,
-            "wants_cloud_init", &cloud_init, "firmware", &firmware, "stall_ms", &stall, "boot_ms",
-            &boot_ms, "ready_ms", &ready_ms, "ready", &ready) != 0) {
-        return false;
+    const json_t *value = json_object_get(config->json, members[row].name);
+    void *to = (char *)config + members[row].offset;
+    json_int_t number = json_integer_value(value);
+    switch (members[row].kind) {
+    case TEXT:
+        *(const char **)to = json_string_value(value);
+        return json_is_string(value);
+    case FLAG:
+        *(bool *)to = json_is_true(value);
+        return json_is_boolean(value);
+    case NUMBER:
+        return json_is_integer(value) && number >= members[row].min && number <= members[row].max &&
+               store_number(to, members[row].size, number);
     }
-    if (version != 1 || pid <= 1 || !is_number(pid, INT_MAX) || !is_number(boot, UINT_MAX) ||
-        !is_number(start, INT64_MAX) || !is_number(ticks, INT64_MAX) ||
-        !is_number(limit, INT64_MAX) || !is_number(offset, INT64_MAX) ||
-        !is_number(port, UINT16_MAX) || !is_number(stall, UINT32_MAX) ||
-        !is_number(boot_ms, UINT32_MAX) || !is_number(ready_ms, UINT32_MAX) ||
-        !is_number(ready, 15)) {
-        snprintf(error->text, sizeof error->text, "a number is out of range");
-        return false;
-    }
-    config->stamp = (EventStamp){.boot = (unsigned)boot, .start_ms = (uint64_t)start};
-    config->qemu_pid = (pid_t)pid;
-    config->qemu_start = (uint64_t)ticks;
-    config->log_limit_bytes = (uint64_t)limit;
-    config->log_offset = (uint64_t)offset;
-    config->has_agent = agent;
-    config->ssh_port = (uint16_t)port;
-    config->has_seed = seed;
-    config->wants_cloud_init = cloud_init;
-    config->is_uefi = strcmp(firmware, "uefi") == 0;
-    config->stall_ms = (uint64_t)stall;
-    config->boot_ms = (uint64_t)boot_ms;
-    config->ready_ms = (uint64_t)ready_ms;
-    config->ready = (unsigned)ready;
-    return true;
+    return false;
+}
+
+/* Conditions that nothing could meet are not waited for. */
+static void settle_ready(WatchConfig *config)
+{
+    unsigned ready = config->ready ? config->ready : READY_SSH | READY_CLOUD_INIT;
+    ready &= ~(config->ssh_port == 0 ? (unsigned)READY_SSH : 0);
+    ready &= ~(!config->wants_cloud_init ? (unsigned)READY_CLOUD_INIT : 0);
+    ready &= ~(!config->has_agent ? (unsigned)READY_AGENT : 0);
+    config->ready = ready ? ready : READY_BOOT;
 }
 
 bool watch_config_load(WatchConfig *config, int dirfd, char *why, size_t n_why)
@@ -105,11 +129,18 @@ bool watch_config_load(WatchConfig *config, int dirfd, char *why, size_t n_why)
     if (!config->json) {
         return false;
     }
-    json_error_t error = {.text = ""};
-    if (!load_members(config, &error)) {
-        snprintf(why, n_why, WATCH_FILE ": %s", error.text);
+    if (json_integer_value(json_object_get(config->json, "v")) != 1) {
+        snprintf(why, n_why, WATCH_FILE ": no version 1");
         return false;
     }
+    for (size_t row = 0; row < sizeof members / sizeof *members; row++) {
+        bool is_missing = !json_object_get(config->json, members[row].name);
+        if (!(is_missing && members[row].is_optional) && !load_member(config, row)) {
+            snprintf(why, n_why, WATCH_FILE ": '%s' is missing or out of range", members[row].name);
+            return false;
+        }
+    }
+    settle_ready(config);
     if (!load_end_command(config)) {
         snprintf(why, n_why,
                  WATCH_FILE ": end_command is no list of words that begins with an absolute path");

@@ -22,7 +22,7 @@ typedef struct {
     const char *qmp, *serial_log, *status, *ssh_addr;
     uint16_t ssh_port;
     uint64_t log_limit_bytes, log_offset;
-    bool has_agent, has_seed, wants_cloud_init, is_uefi;
+    bool has_agent, wants_cloud_init;
     uint64_t stall_ms, boot_ms, ready_ms;
     unsigned ready;     /* READY_* */
     char **end_command; /* owned, NULL-terminated; NULL: none */

@@ -255,6 +255,7 @@ int main(int argc, char **argv)
 {
     static Watch watch = {.dirfd = -1, .lock_fd = -1, .starter = {.fd = -1}};
     umask(077);
+    unsetenv(STARTER_SOCKET_ENV); /* of a watcher above the caller */
     if (argc >= 4 && strcmp(argv[1], "--exec") == 0 && strcmp(argv[2], "--") == 0) {
         return exec_main(&watch, argv + 3);
     }

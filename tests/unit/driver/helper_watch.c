@@ -153,7 +153,11 @@ static int starter(char **argv)
     }
     json_object_set_new(config, "qemu_pid", json_integer(pid));
     json_object_set_new(config, "qemu_start", json_integer((json_int_t)base_proc_start_ticks(pid)));
-    if (!write_config(dir, config) || !machine_watch_begin(argv[3], dir, &error)) {
+    const char *beside =
+        json_string_value(json_object_get(config, "beside")); /* a second machine */
+    if (!write_config(dir, config) || !machine_watch_begin(argv[3], dir, &error) ||
+        (beside &&
+         (!write_config(beside, config) || !machine_watch_begin(argv[3], beside, &error)))) {
         printf("%s\n", error ? error->message : "cannot write watch.json");
         return 1;
     }
@@ -208,11 +212,11 @@ void test_machine_set(TestMachine *machine, const char *member, json_t *value)
 
 void test_machine_boot_sector(TestMachine *machine, const void *code, size_t n, const char *text)
 {
-    /* cld; xor ax,ax; mov ds,ax; mov si,7c00h+text; mov dx,3f8h; next: lodsb; test al,al; jz code;
-     * out dx,al; jmp next */
-    static const unsigned char print[] = {0xfc, 0x31, 0xc0, 0x8e, 0xd8, 0xbe, 0x00,
-                                          0x7d, 0xba, 0xf8, 0x03, 0xac, 0x84, 0xc0,
-                                          0x74, 0x03, 0xee, 0xeb, 0xf8};
+    /* cli (or SeaBIOS goes on writing what it has left); cld; xor ax,ax; mov ds,ax; mov
+     * si,7c00h+text; mov dx,3f8h; next: lodsb; test al,al; jz code; out dx,al; jmp next */
+    static const unsigned char print[] = {0xfa, 0xfc, 0x31, 0xc0, 0x8e, 0xd8, 0xbe,
+                                          0x00, 0x7d, 0xba, 0xf8, 0x03, 0xac, 0x84,
+                                          0xc0, 0x74, 0x03, 0xee, 0xeb, 0xf8};
     static const unsigned char halt[] = {0xf4, 0xeb, 0xfd};
     unsigned char sector[512] = {0};
     assert_true(n <= 200 && (!text || strlen(text) < 250));

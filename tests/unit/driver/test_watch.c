@@ -408,6 +408,18 @@ static void test_begin_with_a_living_watcher_keeps_it(void **state)
     assert_int_equal(test_machine_watcher(machine), pid);
 }
 
+static void test_begin_below_a_watcher_of_another_machine_starts_a_new_one(void **state)
+{
+    TestMachine *machine = *state;
+    TestMachine *other = test_machine_new();
+    test_machine_set(machine, "beside", json_string(other->dir)); /* read by the starter */
+    test_machine_start(machine, TEST_QEMU_NONE, NULL);
+    assert_true(test_machine_watcher(machine) > 0);
+    assert_true(test_machine_watcher(other) > 0);
+    assert_int_not_equal(test_machine_watcher(other), test_machine_watcher(machine));
+    test_machine_free(other);
+}
+
 static void test_begin_of_a_broken_record_says_what_is_wrong(void **state)
 {
     static const struct {
@@ -415,7 +427,8 @@ static void test_begin_of_a_broken_record_says_what_is_wrong(void **state)
     } cases[] = {
         {"", "watch.json:"},
         {"[]", "watch.json:"},
-        {"{\"v\":1}", "watch.json: Object item not found"},
+        {"{\"v\":1}", "watch.json: 'name' is missing or out of range"},
+        {"{\"v\":2}", "watch.json: no version 1"},
         {"{\"v\":", "watch.json:1:"},
     };
     TestMachine *machine = *state;
@@ -536,6 +549,7 @@ int main(int argc, char **argv)
         with_machine(test_replacement_after_the_end_event_runs_the_command_only),
         with_machine(test_replacement_for_a_reused_pid_says_lost),
         with_machine(test_begin_with_a_living_watcher_keeps_it),
+        with_machine(test_begin_below_a_watcher_of_another_machine_starts_a_new_one),
         with_machine(test_begin_of_a_broken_record_says_what_is_wrong),
         with_machine(test_begin_without_a_record_or_folder_fails),
         with_machine(test_watch_end_leaves_qemu_and_no_lock),
