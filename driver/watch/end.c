@@ -186,6 +186,7 @@ void end_qemu(End *end)
 {
     Watch *watch = end->watch;
     loop_remove(&watch->loop, &end->qemu);
+    watch_say_ok(watch);
     monitor_drain(&watch->monitor);
     status_drain(&watch->status);
     if (!end->is_told) {

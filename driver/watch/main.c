@@ -20,6 +20,8 @@
  * and nothing of the machine may end with us.
  */
 
+#define OK_LIMIT_MS 500
+
 /* Takes the machine's watcher lock; -1: another one has it (errno EAGAIN), or it can't be had. */
 static int take_lock(int dirfd)
 {
@@ -94,33 +96,66 @@ static void begin_parts(Watch *watch, const char *dir, bool is_replacement)
     }
 }
 
-void watch_begin(Watch *watch, const char *dir, bool is_replacement, char *answer, size_t n_answer)
+/* For a socket or a pipe; the other end may be gone. */
+static void say(int fd, const char *text)
 {
-    char why[400];
+    char line[520];
+    int n = snprintf(line, sizeof line, "%s\n", text);
+    ssize_t ignored = fd >= 0 ? write(fd, line, (size_t)n) : 0;
+    (void)ignored;
+}
+
+void watch_say_ok(Watch *watch)
+{
+    say(watch->ok_fd, "ok");
+    watch->ok_fd = -1;
+    loop_timer_stop(&watch->ok_limit);
+}
+
+static void ok_limit_expired(void *data)
+{
+    watch_say_ok(data);
+}
+
+/* Opens the machine's directory, loads its record, takes its lock. false: `why` is set, nothing is
+ * held. */
+static bool take_machine(Watch *watch, const char *dir, bool *out_is_taken, char *why, size_t n_why)
+{
     int dirfd = dir[0] == '/' ? open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
     if (dirfd < 0) {
-        snprintf(answer, n_answer, "error cannot open the machine's directory: %s",
+        snprintf(why, n_why, "error cannot open the machine's directory: %s",
                  dir[0] == '/' ? strerror(errno) : "no absolute path");
-        return;
+        return false;
     }
-    watch->dirfd = dirfd;
-    if (!watch_config_load(&watch->config, dirfd, why, sizeof why)) {
+    size_t n_word = (size_t)snprintf(why, n_why, "error ");
+    bool is_loaded = watch_config_load(&watch->config, dirfd, why + n_word, n_why - n_word);
+    watch->lock_fd = is_loaded ? take_lock(dirfd) : -1;
+    *out_is_taken = is_loaded && watch->lock_fd < 0 && errno == EAGAIN;
+    if (is_loaded && watch->lock_fd < 0) {
+        snprintf(why + n_word, n_why - n_word, "cannot take the lock: %s", strerror(errno));
+    }
+    if (watch->lock_fd < 0) {
         watch_config_clear(&watch->config);
         close(dirfd);
-        snprintf(answer, n_answer, "error %s", why);
-        return;
+        return false;
     }
-    watch->lock_fd = take_lock(dirfd);
-    if (watch->lock_fd < 0) {
-        bool is_taken = errno == EAGAIN;
-        snprintf(answer, n_answer,
-                 is_taken && is_replacement ? "ok" : "error cannot take the lock: %s",
-                 strerror(errno));
-        loop_quit(&watch->loop);
+    watch->dirfd = dirfd;
+    return true;
+}
+
+void watch_begin(Watch *watch, const char *dir, bool is_replacement, int answer_fd)
+{
+    char why[400];
+    bool is_taken = false;
+    if (!take_machine(watch, dir, &is_taken, why, sizeof why)) {
+        say(answer_fd, is_taken && is_replacement ? "ok" : why); /* another one watches */
         return;
     }
     watch->is_watching = true;
-    snprintf(answer, n_answer, "ok");
+    watch->ok_fd = answer_fd;
+    watch->ok_limit.expired = ok_limit_expired;
+    watch->ok_limit.data = watch;
+    loop_timer_in(&watch->loop, &watch->ok_limit, OK_LIMIT_MS);
     begin_parts(watch, dir, is_replacement);
 }
 
@@ -206,18 +241,9 @@ static int exec_main(Watch *watch, char **argv)
     return run(watch, &signals);
 }
 
-static void tell_ready(int fd, const char *text)
-{
-    if (fd >= 0) {
-        dprintf(fd, "%s\n", text);
-        close(fd);
-    }
-}
-
 static int dir_main(Watch *watch, const char *dir, int ready_fd)
 {
     sigset_t signals;
-    char answer[512];
     pid_t pid = fork();
     if (pid != 0) {
         return pid < 0;
@@ -226,11 +252,10 @@ static int dir_main(Watch *watch, const char *dir, int ready_fd)
     block_signals(watch, &signals);
     ready_fd = starter_keep_only(ready_fd);
     if (!use_null() || !loop_init(&watch->loop)) {
-        tell_ready(ready_fd, "error cannot set up");
+        say(ready_fd, "error cannot set up");
         return 1;
     }
-    watch_begin(watch, dir, true, answer, sizeof answer);
-    tell_ready(ready_fd, answer);
+    watch_begin(watch, dir, true, ready_fd);
     return watch->is_watching ? run(watch, &signals) : 0;
 }
 
@@ -253,7 +278,7 @@ static int parse_fd(const char *text)
 
 int main(int argc, char **argv)
 {
-    static Watch watch = {.dirfd = -1, .lock_fd = -1, .starter = {.fd = -1}};
+    static Watch watch = {.dirfd = -1, .lock_fd = -1, .ok_fd = -1, .starter = {.fd = -1}};
     umask(077);
     unsetenv(STARTER_SOCKET_ENV); /* of a watcher above the caller */
     if (argc >= 4 && strcmp(argv[1], "--exec") == 0 && strcmp(argv[2], "--") == 0) {

@@ -208,6 +208,7 @@ static void take_answer(Monitor *monitor, json_int_t id, const json_t *value)
     switch (id) {
     case ID_CAPABILITIES:
         monitor->is_live = monitor->was_live = true;
+        watch_say_ok(monitor->watch);
         monitor->retry_ms = RETRY_MIN_MS;
         request(monitor, ID_STATUS, "query-status", NULL);
         ask_agent(monitor);
@@ -293,6 +294,7 @@ static void monitor_connect(void *data)
     line_buffer_reset(&monitor->lines);
     if (monitor->fd < 0 ||
         !loop_add(&monitor->watch->loop, &monitor->source, monitor->fd, EPOLLIN)) {
+        watch_say_ok(monitor->watch); /* nothing to wait for */
         retry_later(monitor);
     }
 }

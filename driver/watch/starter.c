@@ -67,7 +67,6 @@ static void answer(Starter *starter, const char *text)
 static void take_line(Starter *starter, const char *line)
 {
     Watch *watch = starter->watch;
-    char text[512];
     if (strcmp(line, "quit") == 0) {
         loop_quit(&watch->loop);
     } else if (strncmp(line, "watch ", strlen("watch ")) != 0) {
@@ -75,8 +74,7 @@ static void take_line(Starter *starter, const char *line)
     } else if (watch->is_watching) {
         answer(starter, "error a machine is watched already");
     } else {
-        watch_begin(watch, line + strlen("watch "), false, text, sizeof text);
-        answer(starter, text);
+        watch_begin(watch, line + strlen("watch "), false, starter->fd);
     }
 }
 
@@ -124,6 +122,7 @@ void starter_ended(Starter *starter)
 void starter_end(Starter *starter)
 {
     if (starter->fd >= 0) {
+        starter->watch->ok_fd = starter->watch->ok_fd == starter->fd ? -1 : starter->watch->ok_fd;
         loop_remove(&starter->watch->loop, &starter->source);
         close(starter->fd);
         starter->fd = -1;

@@ -22,6 +22,8 @@ typedef struct Watch {
     bool is_watching;
     WatchConfig config;
     int dirfd, lock_fd;
+    int ok_fd; /* who waits for "ok": the starter's socket or --ready-fd; -1: nobody any more */
+    LoopTimer ok_limit;
     Journal journal;
     Console console;
     Monitor monitor;
@@ -32,10 +34,14 @@ typedef struct Watch {
 } Watch;
 
 /*
- * Begins to watch the machine in `dir` (absolute). Answer: "ok", or "error ..." and nothing has
- * changed. is_replacement: another one's work goes on, QEMU may be gone.
+ * Begins to watch the machine in `dir` (absolute). `answer_fd` (borrowed, -1: nobody) gets "ok" as
+ * soon as QEMU's monitor would tell us of a shutdown (after half a second in any case), or "error
+ * ..." and nothing has changed. is_replacement: another one's work goes on, QEMU may be gone.
  */
-void watch_begin(Watch *watch, const char *dir, bool is_replacement, char *answer, size_t n_answer);
+void watch_begin(Watch *watch, const char *dir, bool is_replacement, int answer_fd);
+
+/* The monitor is ready, or will never be. Once; later calls do nothing. */
+void watch_say_ok(Watch *watch);
 
 /* Gives everything back: sockets, timers, the lock and its file. Twice is fine. */
 void watch_let_go(Watch *watch);

@@ -374,9 +374,9 @@ static void test_silence_is_told_once_with_the_last_lines(void **state)
 static void test_output_holds_the_silence_off(void **state)
 {
     TestMachine *machine = *state;
-    test_machine_set(machine, "stall_ms", json_integer(400));
+    test_machine_set(machine, "stall_ms", json_integer(1500));
     test_machine_start(machine, TEST_QEMU_NONE, NULL);
-    for (int i = 0; i < 10; i++) {
+    for (int i = 0; i < 20; i++) {
         test_machine_serial(machine, ".", -1);
         assert_false(test_machine_has(machine, 100, "stall", NULL, NULL));
     }
@@ -386,12 +386,12 @@ static void test_output_holds_the_silence_off(void **state)
 static void test_ready_machine_may_be_silent(void **state)
 {
     TestMachine *machine = *state;
-    test_machine_set(machine, "stall_ms", json_integer(300));
-    test_machine_set(machine, "ready_ms", json_integer(600));
+    test_machine_set(machine, "stall_ms", json_integer(1000));
+    test_machine_set(machine, "ready_ms", json_integer(1500));
     test_machine_start(machine, TEST_QEMU_NONE, NULL);
     test_machine_serial(machine, "box login: ", -1);
     test_machine_await(machine, "stage", "stage", "ready");
-    assert_false(test_machine_has(machine, 900, "stall", NULL, NULL));
+    assert_false(test_machine_has(machine, 1800, "stall", NULL, NULL));
     test_machine_serial(machine, "\r\n(initramfs) \r\n[ 99.0] Kernel panic - not syncing: oops\r\n",
                         -1);
     test_machine_await(machine, "stall", "kind", "panic");
