@@ -321,63 +321,82 @@ void boot_heard(Boot *boot)
     boot->heard_ms = event_clock_ms();
 }
 
-/* --- signs of the console ------------------------------------------------------------------------
- */
+/* --- signs of the console
+ * -------------------------------------------------------------------------------------- */
+
+static void sign_bootloader(Boot *boot, const char *line)
+{
+    (void)line;
+    stage_end(boot, STAGE_FIRMWARE, "done");
+}
+
+static void sign_kernel(Boot *boot, const char *line)
+{
+    (void)line;
+    stages_passed(boot, STAGE_KERNEL);
+    stage_begin(boot, STAGE_KERNEL);
+}
+
+static void sign_init(Boot *boot, const char *line)
+{
+    (void)line;
+    boot_init_seen(boot);
+}
+
+static void sign_network(Boot *boot, const char *line)
+{
+    (void)line;
+    boot_network(boot);
+}
+
+static void sign_cloud_init_done(Boot *boot, const char *line)
+{
+    (void)line;
+    console_cloud_init_done(boot);
+}
+
+static void sign_login(Boot *boot, const char *line)
+{
+    (void)line;
+    boot_init_seen(boot);
+    stages_passed(boot, STAGE_NETWORK);
+}
+
+static void sign_tiny_ready(Boot *boot, const char *line)
+{
+    (void)line;
+    provisioned_by_console(boot);
+}
+
+/* What a sign means: something to do, or a stall. Firmware that speaks says nothing new. */
+static const struct {
+    void (*take)(Boot *boot, const char *line); /* NULL: a stall, or nothing */
+    bool is_stall;
+    StallKind stall;
+} signs[CONSOLE_N] = {
+    [CONSOLE_BOOTLOADER] = {.take = sign_bootloader},
+    [CONSOLE_KERNEL] = {.take = sign_kernel},
+    [CONSOLE_INIT] = {.take = sign_init},
+    [CONSOLE_NETWORK] = {.take = sign_network},
+    [CONSOLE_CLOUD_INIT] = {.take = console_cloud_init},
+    [CONSOLE_CLOUD_INIT_ERROR] = {.take = console_cloud_init_error},
+    [CONSOLE_CLOUD_INIT_DONE] = {.take = sign_cloud_init_done},
+    [CONSOLE_LOGIN] = {.take = sign_login},
+    [CONSOLE_TINY_READY] = {.take = sign_tiny_ready},
+    [CONSOLE_STALL_NO_BOOT_DEVICE] = {.is_stall = true, .stall = STALL_NO_BOOT_DEVICE},
+    [CONSOLE_STALL_GRUB] = {.is_stall = true, .stall = STALL_GRUB},
+    [CONSOLE_STALL_PANIC] = {.is_stall = true, .stall = STALL_PANIC},
+    [CONSOLE_STALL_EMERGENCY] = {.is_stall = true, .stall = STALL_EMERGENCY},
+    [CONSOLE_STALL_INITRAMFS] = {.is_stall = true, .stall = STALL_INITRAMFS},
+    [CONSOLE_STALL_UEFI_SHELL] = {.is_stall = true, .stall = STALL_UEFI_SHELL},
+};
 
 void boot_sign(Boot *boot, ConsoleSign sign, const char *line)
 {
-    switch (sign) {
-    case CONSOLE_BOOTLOADER:
-        stage_end(boot, STAGE_FIRMWARE, "done");
-        break;
-    case CONSOLE_KERNEL:
-        stages_passed(boot, STAGE_KERNEL);
-        stage_begin(boot, STAGE_KERNEL);
-        break;
-    case CONSOLE_INIT:
-        boot_init_seen(boot);
-        break;
-    case CONSOLE_NETWORK:
-        boot_network(boot);
-        break;
-    case CONSOLE_CLOUD_INIT:
-        console_cloud_init(boot, line);
-        break;
-    case CONSOLE_CLOUD_INIT_ERROR:
-        console_cloud_init_error(boot, line);
-        break;
-    case CONSOLE_CLOUD_INIT_DONE:
-        console_cloud_init_done(boot);
-        break;
-    case CONSOLE_LOGIN:
-        boot_init_seen(boot);
-        stages_passed(boot, STAGE_NETWORK);
-        break;
-    case CONSOLE_TINY_READY:
-        provisioned_by_console(boot);
-        break;
-    case CONSOLE_STALL_NO_BOOT_DEVICE:
-        boot_stall(boot, STALL_NO_BOOT_DEVICE, line);
-        break;
-    case CONSOLE_STALL_GRUB:
-        boot_stall(boot, STALL_GRUB, line);
-        break;
-    case CONSOLE_STALL_PANIC:
-        boot_stall(boot, STALL_PANIC, line);
-        break;
-    case CONSOLE_STALL_EMERGENCY:
-        boot_stall(boot, STALL_EMERGENCY, line);
-        break;
-    case CONSOLE_STALL_INITRAMFS:
-        boot_stall(boot, STALL_INITRAMFS, line);
-        break;
-    case CONSOLE_STALL_UEFI_SHELL:
-        boot_stall(boot, STALL_UEFI_SHELL, line);
-        break;
-    case CONSOLE_NOTHING:
-    case CONSOLE_FIRMWARE:
-    case CONSOLE_N:
-        break;
+    if (signs[sign].take) {
+        signs[sign].take(boot, line);
+    } else if (signs[sign].is_stall) {
+        boot_stall(boot, signs[sign].stall, line);
     }
 }
 
