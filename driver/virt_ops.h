@@ -47,8 +47,9 @@ typedef struct {
 
 /* How long opening may take: the first opening of an embedded root asks QEMU for its capabilities.
  */
-#define VIRT_OPEN_MS  60000
-#define VIRT_CLOSE_MS 5000
+#define VIRT_OPEN_EMBED_MS 60000
+#define VIRT_OPEN_MS       20000
+#define VIRT_CLOSE_MS      5000
 
 /* The deadline of an operation, and its name for messages ("define domain"). */
 unsigned virt_op_deadline_ms(VirtOp op, const VirtArgs *args);

@@ -145,7 +145,7 @@ static void *remote_open(const char *uri, GError **error)
         return NULL;
     }
     g_autofree char *answer =
-        ask(remote, json_pack("{s:s}", "open", uri), NULL, 0, VIRT_OPEN_MS, error);
+        ask(remote, json_pack("{s:s}", "open", uri), NULL, 0, VIRT_OPEN_EMBED_MS, error);
     return answer ? g_steal_pointer(&remote) : NULL;
 }
 

@@ -97,8 +97,9 @@ static void *part_open(const char *uri, GError **error)
         return NULL;
     }
     g_autoptr(VirtPart) part = virt_part_new(uri);
+    unsigned deadline_ms = part->kind == VIRT_KIND_EMBED ? VIRT_OPEN_EMBED_MS : VIRT_OPEN_MS;
     g_autofree char *answer =
-        virt_job_run(part, open_handler, NULL, "open a connection", VIRT_OPEN_MS, error);
+        virt_job_run(part, open_handler, NULL, "open a connection", deadline_ms, error);
     return answer ? g_steal_pointer(&part) : NULL;
 }
 

@@ -1,4 +1,5 @@
 #!/bin/bash
+# TIMEOUT 120
 # Where QEMU's user may not open /dev/kvm, the embedded driver must not ask QEMU for its capabilities at every call: the
 # whole life of a domain stays within the time of an ordinary host. The node is replaced in a mount namespace of this test.
 set -euo pipefail
@@ -14,4 +15,4 @@ exec unshare -m --propagation private bash -euo pipefail -c '
     mount -t tmpfs -o mode=0755 tmpfs /mnt
     mknod -m 0600 /mnt/kvm c 10 232
     mount --bind /mnt/kvm /dev/kvm
-    exec timeout 50 "$BUILD_DIR/tests/test-driver-virt_embed"'
+    exec timeout 110 "$BUILD_DIR/tests/test-driver-virt_embed"'

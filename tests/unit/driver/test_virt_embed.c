@@ -50,13 +50,19 @@ static VirtConn *conn(void)
     return machine_connection_virt(rig.connection);
 }
 
-static void open_connection(void)
+static bool try_open(void)
 {
     g_autoptr(GError) error = NULL;
     rig.connection = machine_connection_open(rig.state, rig.wish, &error);
     if (error) {
-        fail_msg("%s", error->message);
+        print_error("%s\n", error->message);
     }
+    return rig.connection;
+}
+
+static void open_connection(void)
+{
+    assert_true(try_open());
 }
 
 static void close_connection(void)
@@ -103,6 +109,24 @@ static void make_disks(const char *image)
     close(dirfd);
 }
 
+static int teardown(void **context)
+{
+    (void)context;
+    if (rig.connection || try_open()) {
+        virt_destroy(conn(), UUID, NULL);
+        virt_undefine(conn(), UUID, NULL);
+    }
+    close_connection();
+    host_facts_free(rig.facts);
+    base_dir_remove_tree(AT_FDCWD, rig.state, NULL);
+    g_free(rig.state);
+    g_free(rig.dir);
+    g_free(rig.run);
+    g_free(rig.base);
+    g_free(rig.wish);
+    return 0;
+}
+
 static int setup(void **context)
 {
     (void)context;
@@ -116,33 +140,14 @@ static int setup(void **context)
     assert_int_equal(g_chmod(rig.state, 0711), 0); /* QEMU is another user when we are root */
     assert_int_equal(g_mkdir(rig.dir, 0700) | g_mkdir(rig.run, 0700), 0);
     make_disks(image);
-    open_connection();
-    g_autoptr(GError) error = NULL;
-    if (!machine_connection_facts(rig.connection, rig.facts, &error)) {
-        fail_msg("%s", error->message);
+    if (!try_open() || !machine_connection_facts(rig.connection, rig.facts, NULL)) {
+        print_error("cannot use '%s'\n", rig.wish);
+        teardown(context);
+        return -1;
     }
     if (geteuid() == 0) {
         assert_int_equal(chown(rig.run, rig.facts->qemu_uid, rig.facts->qemu_gid), 0);
     }
-    return 0;
-}
-
-static int teardown(void **context)
-{
-    (void)context;
-    if (!rig.connection) {
-        open_connection();
-    }
-    virt_destroy(conn(), UUID, NULL);
-    virt_undefine(conn(), UUID, NULL);
-    close_connection();
-    host_facts_free(rig.facts);
-    base_dir_remove_tree(AT_FDCWD, rig.state, NULL);
-    g_free(rig.state);
-    g_free(rig.dir);
-    g_free(rig.run);
-    g_free(rig.base);
-    g_free(rig.wish);
     return 0;
 }
 
@@ -482,6 +487,29 @@ static void test_library_process_killed_then_error_and_next_open_works(void **co
     assert_state(VIRT_STATE_ABSENT);
 }
 
+static void test_stopped_daemon_then_bounded_error_and_next_open_works(void **context)
+{
+    (void)context;
+    g_autofree char *text = NULL;
+    if (strcmp(rig.wish, "qemu:///system") != 0 ||
+        !g_file_get_contents("/run/libvirtd.pid", &text, NULL, NULL)) {
+        skip(); /* needs a libvirtd of this test: tests/quick/virt-system.sh */
+    }
+    pid_t daemon = (pid_t)atoi(text);
+    VirtState state;
+    g_autoptr(GError) hung = NULL;
+    assert_int_equal(kill(daemon, SIGSTOP), 0);
+    gint64 before_us = g_get_monotonic_time();
+    assert_false(virt_state(conn(), UUID, &state, &hung));
+    close_connection();
+    gint64 took_us = g_get_monotonic_time() - before_us;
+    assert_int_equal(kill(daemon, SIGCONT), 0);
+    assert_true(hung->code == VM_ERROR_TIMEOUT || hung->code == VM_ERROR_HOST);
+    assert_true(took_us < 25 * G_USEC_PER_SEC);
+    open_connection();
+    assert_state(VIRT_STATE_ABSENT);
+}
+
 /* --- with a guest --------------------------------------------------------------------------------
  */
 
@@ -564,6 +592,7 @@ int main(void)
         cmocka_unit_test(test_start_with_a_bad_qemu_argument_quotes_qemu),
         cmocka_unit_test(test_uefi_starts_and_undefine_keeps_its_variables),
         cmocka_unit_test(test_library_process_killed_then_error_and_next_open_works),
+        cmocka_unit_test(test_stopped_daemon_then_bounded_error_and_next_open_works),
     };
     const struct CMUnitTest guest_tests[] = {
         cmocka_unit_test(test_guest_agent_answers),
