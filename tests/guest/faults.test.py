@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """SIGKILL and errors before and after every step of start and end, then `vm-run gc`: the census is as it was.
 
-Needs the build with failpoints (build-faults, made here by CMake beside the tested one). One machine at a time, embedded driver, a disk that
+Runs the build with failpoints. One machine at a time, embedded driver, a disk that
 boots nothing: what is tested is ours, not the guest's.
 """
 import os
@@ -14,19 +14,10 @@ import time
 sys.path.insert(0, os.path.join(os.environ["SOURCE_DIR"], "tests", "lib"))
 import census
 
-SOURCE = os.environ["SOURCE_DIR"]
-BUILD = os.path.join(os.environ["BUILD_DIR"], "faults")
-VM_RUN = os.path.join(BUILD, "vm-run")
+VM_RUN = os.path.join(os.environ["FAULT_BUILD_DIR"], "vm-run")
 STEPS = ["directory", "disk", "seed", "run-dir", "define", "boot", "forward", "watch"]
 LIMIT_S = 60
 NAME = f"fault-{os.getpid()}"
-
-
-def build():
-    subprocess.run(["cmake", "-S", SOURCE, "-B", BUILD, "-G", "Ninja", "-DFAILPOINTS=ON", "-DCMAKE_BUILD_TYPE=Debug"],
-                   check=True, stdout=subprocess.DEVNULL)
-    subprocess.run(["ninja", "-C", BUILD, "vm-run", "vm-run-watch", "vm-run-embed", "vm-run-libvirt"], check=True,
-                   stdout=subprocess.DEVNULL)
 
 
 class Bench:
@@ -102,7 +93,6 @@ def cells(bench):
 
 
 def main():
-    build()
     bench = Bench()
     try:
         bench.start(ok=True)  # warms the embedded root: its caches are no leftovers
