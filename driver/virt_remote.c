@@ -57,6 +57,21 @@ static void remote_free(Remote *remote)
     g_free(remote);
 }
 
+/* Some of libvirt's parts keep their folders outside the embedded root, in the caller's home: they
+ * are told to be inside. */
+static char **own_folders(const char *uri)
+{
+    static const char *const names[] = {"XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME",
+                                        "XDG_STATE_HOME", "XDG_RUNTIME_DIR"};
+    g_autofree char *root = virt_embed_root_of_uri(uri);
+    g_autoptr(GPtrArray) env = g_ptr_array_new();
+    for (unsigned i = 0; root && i < G_N_ELEMENTS(names); i++) {
+        g_ptr_array_add(env, g_strdup_printf("%s=%s/home", names[i], root));
+    }
+    g_ptr_array_add(env, NULL);
+    return (char **)g_ptr_array_free(g_steal_pointer(&env), FALSE);
+}
+
 static void remote_kill(Remote *remote)
 {
     remote->is_hung = true;
@@ -92,8 +107,10 @@ static Remote *remote_start(const char *uri, GError **error)
     g_autoptr(Remote) remote = g_new0(Remote, 1);
     *remote = (Remote){.pid = -1, .pidfd = -1, .sock = pair[0], .uri = g_strdup(uri)};
     const char *argv[] = {program, NULL};
+    g_auto(GStrv) env = own_folders(uri);
     BaseChild child = BASE_CHILD_INIT;
     child.argv = argv;
+    child.extra_env = (const char *const *)env;
     child.stdin_fd = theirs;
     child.is_new_session = true;
     remote->pid = base_child_spawn(&child, &remote->pidfd, error);
