@@ -1,5 +1,6 @@
 #include "driver/libvirt/part.h"
 
+#include <linux/input-event-codes.h>
 #include <libvirt/libvirt-qemu.h>
 #include <libxml/parser.h>
 #include <libxml/xpath.h>
@@ -7,6 +8,7 @@
 /* Asking the guest: by its agent, by ACPI, by the keyboard. Nothing here waits for the guest to
  * obey. */
 #define AGENT_CHANNEL "org.qemu.guest_agent.0"
+#define KEYS_HELD_MS  100
 
 static bool is_connected_in(const char *xml)
 {
@@ -54,7 +56,7 @@ char *virt_op_agent_command(VirtPart *part, const VirtArgs *args, GError **error
     }
     char *answer = virt_answer(json_string(reply));
     free(reply);
-    return answer ? answer : NULL;
+    return answer;
 }
 
 /* guest-shutdown has no answer: sent, not waited for. */
@@ -93,14 +95,13 @@ char *virt_op_shutdown(VirtPart *part, const VirtArgs *args, GError **error)
 }
 
 /*
- * With the agent: it reboots the guest. Without: an ordinary libvirt turns an ACPI shutdown into a
- * reset; embedded ones can't, since nobody listens when the guest has shut down (QEMU ends then),
- * so Ctrl-Alt-Del is pressed: init's own way to reboot.
+ * With the agent: it reboots the guest. Without: Ctrl-Alt-Del is pressed, which is init's own way
+ * to reboot. Not by ACPI: libvirt would turn the guest's power-off into a reset, but nobody listens
+ * then in an embedded one, and our QEMUs end when the guest has powered off.
  */
 char *virt_op_reboot(VirtPart *part, const VirtArgs *args, GError **error)
 {
-    static unsigned keys[] = {
-        29, 56, 111}; /* KEY_LEFTCTRL, KEY_LEFTALT, KEY_DELETE of linux/input-event-codes.h */
+    static unsigned keys[] = {KEY_LEFTCTRL, KEY_LEFTALT, KEY_DELETE};
     g_autoptr(virDomain) domain = virt_part_lookup(part, args->uuid, error);
     if (!domain) {
         return NULL;
@@ -110,9 +111,10 @@ char *virt_op_reboot(VirtPart *part, const VirtArgs *args, GError **error)
                    "{\"execute\":\"guest-shutdown\",\"arguments\":{\"mode\":\"reboot\"}}")) {
         return virt_answer_true();
     }
-    int result = part->kind == VIRT_KIND_EMBED ? virDomainSendKey(domain, VIR_KEYCODE_SET_LINUX,
-                                                                  100, keys, G_N_ELEMENTS(keys), 0)
-                                               : virDomainReboot(domain, 0);
+    int result = part->kind == VIRT_KIND_TEST
+                     ? virDomainReboot(domain, 0)
+                     : virDomainSendKey(domain, VIR_KEYCODE_SET_LINUX, KEYS_HELD_MS, keys,
+                                        G_N_ELEMENTS(keys), 0);
     if (result < 0) {
         virt_error_set(error, "cannot ask the domain to reboot");
         return NULL;

@@ -519,11 +519,11 @@ static bool is_agent_up(void)
     return virt_agent_is_connected(conn(), UUID, &is_connected, NULL) && is_connected;
 }
 
-static void boot_guest(void)
+static void boot_guest(const char *agent_channel)
 {
     g_autofree char *log = g_build_filename(rig.dir, "serial.log", NULL);
     g_unlink(log);
-    g_autofree char *xml = reference_xml();
+    g_autofree char *xml = replaced(reference_xml(), "org.qemu.guest_agent.0", agent_channel);
     assert_true(virt_define(conn(), xml, NULL));
     start_reference();
     assert_true(serial_says("tiny: ready", 180000));
@@ -532,7 +532,7 @@ static void boot_guest(void)
 static void test_guest_agent_answers(void **context)
 {
     (void)context;
-    boot_guest();
+    boot_guest("org.qemu.guest_agent.0");
     gint64 end_us = g_get_monotonic_time() + 30 * G_USEC_PER_SEC;
     while (!is_agent_up() && g_get_monotonic_time() < end_us) {
         g_usleep(200 * 1000);
@@ -560,6 +560,16 @@ static void test_guest_reboot_keeps_the_process(void **context)
     open_connection();
     assert_int_equal(qemu_pid(), pid);
     assert_state(VIRT_STATE_RUNNING);
+}
+
+static void test_guest_without_agent_reboots_by_keys(void **context)
+{
+    (void)context;
+    boot_guest("org.example.nobody");
+    assert_false(is_agent_up());
+    test_guest_reboot_keeps_the_process(context);
+    assert_true(virt_destroy(conn(), UUID, NULL));
+    assert_true(virt_undefine(conn(), UUID, NULL));
 }
 
 static void test_guest_shutdown_ends_the_process(void **context)
@@ -598,6 +608,7 @@ int main(void)
         cmocka_unit_test(test_guest_agent_answers),
         cmocka_unit_test(test_guest_reboot_keeps_the_process),
         cmocka_unit_test(test_guest_shutdown_ends_the_process),
+        cmocka_unit_test(test_guest_without_agent_reboots_by_keys),
     };
     if (g_getenv("TEST_GUEST_IMAGE")) {
         return cmocka_run_group_tests(guest_tests, setup, teardown);
