@@ -11,6 +11,7 @@
 
 #define PROGRAM          "vm-run-inspect"
 #define OUTPUT_BYTES_MAX (1u << 20)
+#define GRACE_MS         4000 /* after its own deadline, for cleaning up; then it is killed */
 
 /* What a person may have set for libguestfs and its appliance builder (guestfs(3), supermin(1)). */
 static const char *const kept_env[] = {
@@ -74,20 +75,35 @@ static char *ask(const ImgSource *source, bool is_kvm_usable, unsigned timeout_m
         return NULL;
     }
     char *out = NULL;
+    int status = 0;
+    g_autofree char *timeout = g_strdup_printf("%u", MAX(timeout_ms, 1));
     g_autoptr(GPtrArray) env = environment(tmp);
-    const char *const argv[] = {program, img_format_name(source->header->format),
-                                is_kvm_usable ? "auto" : "tcg", source->path, NULL};
+    const char *const argv[] = {program,
+                                img_format_name(source->header->format),
+                                is_kvm_usable ? "auto" : "tcg",
+                                timeout,
+                                source->path,
+                                NULL};
     BaseChild child = BASE_CHILD_INIT;
     child.argv = argv;
     child.extra_env = (const char *const *)env->pdata;
-    child.timeout_ms = timeout_ms;
+    child.timeout_ms = MIN(timeout_ms, G_MAXUINT - GRACE_MS) + GRACE_MS;
     child.max_output_bytes = OUTPUT_BYTES_MAX;
     child.is_new_session = true; /* QEMU and all are of its group, and end with it */
-    if (!base_child_run(&child, &out, NULL, error)) {
-        g_free(out);
+    GError *failure = NULL;
+    if (base_child_run(&child, &out, &status, &failure)) {
+        return g_strchomp(out);
+    }
+    g_free(out);
+    if (status == IMG_INSPECT_LATE || g_error_matches(failure, VM_ERROR, VM_ERROR_TIMEOUT)) {
+        base_fail(error, VM_ERROR_TIMEOUT,
+                  "libguestfs did not answer within %u s - give it more time with --timeout",
+                  timeout_ms / 1000);
+        g_error_free(failure);
         return NULL;
     }
-    return g_strchomp(out);
+    g_propagate_error(error, failure);
+    return NULL;
 }
 
 /* libguestfs opens by path: it was the checked file if the path leads to it before and after. */

@@ -7,6 +7,8 @@
  * image is looked at outside its appliance. The image is attached read-only, with its format given.
  */
 
+#define IMG_INSPECT_LATE 3 /* exit status of vm-run-inspect at its deadline */
+
 /*
  * A JSON object, transfer full:
  *   v            1

@@ -1,5 +1,6 @@
 #include "imaging/overlay.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
@@ -49,7 +50,7 @@ typedef struct {
 
 static void add_extension(HeaderText *text, uint32_t type, const void *data, size_t n)
 {
-    uint32_t word[2] = {GUINT32_TO_BE(type), GUINT32_TO_BE((uint32_t)n)};
+    uint32_t word[2] = {htobe32(type), htobe32((uint32_t)n)};
     memcpy(text->bytes + text->n, word, sizeof(word));
     if (n > 0) {
         memcpy(text->bytes + text->n + sizeof(word), data, n);
@@ -57,22 +58,36 @@ static void add_extension(HeaderText *text, uint32_t type, const void *data, siz
     text->n += sizeof(word) + ((n + 7) & ~(size_t)7);
 }
 
+static void add_backing_path(HeaderText *text, const char *path, ImgQcow2Disk *disk)
+{
+    size_t n = strlen(path);
+    disk->backing_offset = htobe64(text->n);
+    disk->backing_bytes = htobe32((uint32_t)n);
+    memcpy(text->bytes + text->n, path, n);
+    text->n += n;
+}
+
+static ImgQcow2Disk fixed_header(uint64_t virtual_bytes, uint32_t n_l1)
+{
+    return (ImgQcow2Disk){
+        .magic = htobe32(IMG_QCOW2_MAGIC),
+        .version = htobe32(3),
+        .cluster_bits = htobe32(CLUSTER_BITS),
+        .virtual_bytes = htobe64(virtual_bytes),
+        .n_l1 = htobe32(n_l1),
+        .l1_offset = htobe64(N_L1_CLUSTER_FIRST * CLUSTER_BYTES),
+        .refcount_table_offset = htobe64(CLUSTER_BYTES),
+        .n_refcount_table_clusters = htobe32(1),
+        .refcount_order = htobe32(4),
+        .header_bytes = htobe32(sizeof(ImgQcow2Disk)),
+    };
+}
+
 /* The header's cluster up to its last used byte. */
 static void build_header(HeaderText *text, const ImgOverlay *overlay, uint64_t virtual_bytes,
                          uint32_t n_l1)
 {
-    ImgQcow2Disk disk = {
-        .magic = GUINT32_TO_BE(IMG_QCOW2_MAGIC),
-        .version = GUINT32_TO_BE(3),
-        .cluster_bits = GUINT32_TO_BE(CLUSTER_BITS),
-        .virtual_bytes = GUINT64_TO_BE(virtual_bytes),
-        .n_l1 = GUINT32_TO_BE(n_l1),
-        .l1_offset = GUINT64_TO_BE(N_L1_CLUSTER_FIRST * CLUSTER_BYTES),
-        .refcount_table_offset = GUINT64_TO_BE(CLUSTER_BYTES),
-        .n_refcount_table_clusters = GUINT32_TO_BE(1),
-        .refcount_order = GUINT32_TO_BE(4),
-        .header_bytes = GUINT32_TO_BE(sizeof(ImgQcow2Disk)),
-    };
+    ImgQcow2Disk disk = fixed_header(virtual_bytes, n_l1);
     memset(text, 0, sizeof(*text));
     text->n = sizeof(disk);
     if (overlay->backing_path) {
@@ -82,11 +97,7 @@ static void build_header(HeaderText *text, const ImgOverlay *overlay, uint64_t v
     add_extension(text, IMG_QCOW2_EXT_FEATURES, feature_names, sizeof(feature_names));
     add_extension(text, IMG_QCOW2_EXT_END, NULL, 0);
     if (overlay->backing_path) {
-        size_t n_name = strlen(overlay->backing_path);
-        disk.backing_offset = GUINT64_TO_BE(text->n);
-        disk.backing_bytes = GUINT32_TO_BE((uint32_t)n_name);
-        memcpy(text->bytes + text->n, overlay->backing_path, n_name);
-        text->n += n_name;
+        add_backing_path(text, overlay->backing_path, &disk);
     }
     memcpy(text->bytes, &disk, sizeof(disk));
 }
@@ -95,10 +106,10 @@ static bool write_tables(ImgNewFile *file, uint32_t n_l1, GError **error)
 {
     uint64_t n_l1_clusters = ((uint64_t)n_l1 * 8 + CLUSTER_BYTES - 1) / CLUSTER_BYTES;
     uint64_t n_clusters = N_L1_CLUSTER_FIRST + n_l1_clusters;
-    uint64_t block_offset = GUINT64_TO_BE(2 * CLUSTER_BYTES);
+    uint64_t block_offset = htobe64(2 * CLUSTER_BYTES);
     uint16_t refcounts[N_CLUSTERS_MAX] = {0};
     for (uint64_t i = 0; i < n_clusters; i++) {
-        refcounts[i] = GUINT16_TO_BE(1);
+        refcounts[i] = htobe16(1);
     }
     if (ftruncate(file->fd, (off_t)(n_clusters * CLUSTER_BYTES)) != 0) {
         base_error_set_errno(error, errno, "cannot size the file");

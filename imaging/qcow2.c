@@ -61,26 +61,26 @@ ssize_t img_qcow2_pread(int fd, void *to, size_t n, uint64_t offset, GError **er
     return (ssize_t)done;
 }
 
+/* All fields before the compression type are 32 or 64 bits wide, as this says in order. */
 static void disk_to_host(ImgQcow2Disk *disk)
 {
-    disk->magic = GUINT32_FROM_BE(disk->magic);
-    disk->version = GUINT32_FROM_BE(disk->version);
-    disk->backing_offset = GUINT64_FROM_BE(disk->backing_offset);
-    disk->backing_bytes = GUINT32_FROM_BE(disk->backing_bytes);
-    disk->cluster_bits = GUINT32_FROM_BE(disk->cluster_bits);
-    disk->virtual_bytes = GUINT64_FROM_BE(disk->virtual_bytes);
-    disk->crypt_method = GUINT32_FROM_BE(disk->crypt_method);
-    disk->n_l1 = GUINT32_FROM_BE(disk->n_l1);
-    disk->l1_offset = GUINT64_FROM_BE(disk->l1_offset);
-    disk->refcount_table_offset = GUINT64_FROM_BE(disk->refcount_table_offset);
-    disk->n_refcount_table_clusters = GUINT32_FROM_BE(disk->n_refcount_table_clusters);
-    disk->n_snapshots = GUINT32_FROM_BE(disk->n_snapshots);
-    disk->snapshots_offset = GUINT64_FROM_BE(disk->snapshots_offset);
-    disk->incompatible = GUINT64_FROM_BE(disk->incompatible);
-    disk->compatible = GUINT64_FROM_BE(disk->compatible);
-    disk->autoclear = GUINT64_FROM_BE(disk->autoclear);
-    disk->refcount_order = GUINT32_FROM_BE(disk->refcount_order);
-    disk->header_bytes = GUINT32_FROM_BE(disk->header_bytes);
+    static const uint8_t widths[] = {4, 4, 8, 4, 4, 8, 4, 4, 8, 8, 4, 4, 8, 8, 8, 8, 4, 4};
+    uint8_t *at = (uint8_t *)disk;
+    for (size_t i = 0; i < G_N_ELEMENTS(widths); i++) {
+        if (widths[i] == 4) {
+            uint32_t word;
+            memcpy(&word, at, sizeof(word));
+            word = GUINT32_FROM_BE(word);
+            memcpy(at, &word, sizeof(word));
+        } else {
+            uint64_t word;
+            memcpy(&word, at, sizeof(word));
+            word = GUINT64_FROM_BE(word);
+            memcpy(at, &word, sizeof(word));
+        }
+        at += widths[i];
+    }
+    g_assert(at == &disk->compression);
 }
 
 /* Copies as much as the version has; what a version 2 header lacks gets the meaning it has there.
@@ -176,15 +176,11 @@ static bool check_table(const Reader *r, const char *what, uint64_t offset, uint
     return true;
 }
 
-static uint64_t l2_entry_bytes(const Reader *r)
-{
-    return (r->disk.incompatible & IMG_QCOW2_EXTENDED_L2) ? 16 : 8;
-}
-
 static bool check_l1(Reader *r, GError **error)
 {
     const ImgQcow2Disk *disk = &r->disk;
-    uint64_t per_l1 = r->cluster_bytes / l2_entry_bytes(r) * r->cluster_bytes;
+    uint32_t entry_bits = (disk->incompatible & IMG_QCOW2_EXTENDED_L2) ? 4 : 3;
+    uint32_t l1_bits = 2 * disk->cluster_bits - entry_bits; /* what an L1 entry covers: 15..39 */
     if (disk->virtual_bytes > INT64_MAX) {
         return malformed(error, "virtual size %" G_GUINT64_FORMAT " is absurd",
                          disk->virtual_bytes);
@@ -192,7 +188,7 @@ static bool check_l1(Reader *r, GError **error)
     if (disk->n_l1 > N_L1_BYTES_MAX / 8) {
         return malformed(error, "L1 table of %u entries is larger than 32 MiB", disk->n_l1);
     }
-    uint64_t n_needed = disk->virtual_bytes / per_l1 + (disk->virtual_bytes % per_l1 != 0);
+    uint64_t n_needed = (disk->virtual_bytes + (UINT64_C(1) << l1_bits) - 1) >> l1_bits;
     if (disk->n_l1 < n_needed) {
         return malformed(error,
                          "L1 table of %u entries is too small for a virtual size of "
@@ -348,7 +344,7 @@ static bool look_at_l2(const Reader *r, uint64_t l2_offset, GError **error)
     if (img_qcow2_pread(r->fd, l2, n_bytes, l2_offset, error) < 0) {
         return false;
     }
-    size_t step = l2_entry_bytes(r) / 8;
+    size_t step = (r->disk.incompatible & IMG_QCOW2_EXTENDED_L2) ? 2 : 1; /* words an entry */
     uint64_t packed_mask = (UINT64_C(1) << (62 - (r->disk.cluster_bits - 8))) - 1;
     for (size_t i = 0; i < n_bytes / 8; i += step) {
         uint64_t entry = GUINT64_FROM_BE(l2[i]);

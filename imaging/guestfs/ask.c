@@ -7,9 +7,9 @@
 
 #include "schemas/yaml.h"
 
-#define N_FILESYSTEMS_MAX 64
+#define N_FILESYSTEMS_MAX (size_t)64
 #define N_KERNELS_MAX     16
-#define N_TEXT_MAX        (256 * 1024)
+#define N_TEXT_MAX        (INT64_C(256) * 1024)
 
 /* Lists of libguestfs are NULL-terminated, they and their strings from malloc(). */
 

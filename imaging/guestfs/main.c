@@ -1,19 +1,60 @@
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
+#include <unistd.h>
 #include <glib.h>
 
 #include "base/report.h"
 #include "imaging/guestfs/ask.h"
+#include "imaging/inspect.h"
 
 /*
- * vm-run-inspect FORMAT auto|tcg FILE: see imaging/inspect.h. One JSON object on stdout, or one
- * line on stderr and exit status 1. Run with a deadline by the one who asks; what it starts is of
- * its process group.
+ * vm-run-inspect FORMAT auto|tcg TIMEOUT_MS FILE: see imaging/inspect.h. One JSON object on stdout,
+ * or one line on stderr and exit status 1, IMG_INSPECT_LATE at the deadline.
+ *
+ * How the deadline works: a call of libguestfs returns only when its QEMU answers or ends. So a
+ * timer ends all that is in our process group but us, again and again, until the call fails and
+ * guestfs_close() can remove what it made: for root its socket is in /tmp, whatever the settings
+ * say.
  */
+#define AGAIN_US 200000
+
+static volatile sig_atomic_t is_late;
+
+static void on_deadline(int signal_number)
+{
+    (void)signal_number;
+    is_late = 1;
+    kill(0, SIGTERM);
+}
+
+/* A handler, not SIG_IGN: that would be inherited by what we start. */
+static void on_term(int signal_number)
+{
+    (void)signal_number;
+}
+
+static void start_timer(unsigned long timeout_ms)
+{
+    struct sigaction late = {.sa_handler = on_deadline, .sa_flags = SA_RESTART};
+    struct sigaction term = {.sa_handler = on_term, .sa_flags = SA_RESTART};
+    struct itimerval timer = {
+        .it_interval = {0, AGAIN_US},
+        .it_value = {(time_t)(timeout_ms / 1000), (suseconds_t)(timeout_ms % 1000 * 1000)}};
+    setpgid(0, 0); /* fails where we lead a session, which is as good */
+    sigaction(SIGTERM, &term, NULL);
+    sigaction(SIGALRM, &late, NULL);
+    setitimer(ITIMER_REAL, &timer, NULL);
+}
+
 static void explain(guestfs_h *g, const char *what)
 {
+    if (is_late) {
+        return; /* the one who asked knows */
+    }
     const char *message = guestfs_last_error(g);
     g_autofree char *first =
         g_strndup(message ? message : "unknown error", message ? strcspn(message, "\n") : 13);
@@ -60,24 +101,26 @@ static bool print_answers(guestfs_h *g)
         json_t *value = has_os ? rows[i].ask(g) : json_null();
         json_object_set_new(object, rows[i].key, value);
     }
-    bool is_printed = json_dumpf(object, stdout, JSON_COMPACT) == 0 && putchar('\n') != EOF;
+    bool is_printed =
+        !is_late && json_dumpf(object, stdout, JSON_COMPACT) == 0 && putchar('\n') != EOF;
     json_decref(object);
     return is_printed && fflush(stdout) == 0;
 }
 
 int main(int argc, char **argv)
 {
-    bool is_usage = argc == 4 && (strcmp(argv[2], "tcg") == 0 || strcmp(argv[2], "auto") == 0);
-    if (!is_usage) {
-        fprintf(stderr, "usage: vm-run-inspect FORMAT auto|tcg FILE\n");
+    unsigned long timeout_ms = argc == 5 ? strtoul(argv[3], NULL, 10) : 0;
+    if (timeout_ms == 0 || (strcmp(argv[2], "tcg") != 0 && strcmp(argv[2], "auto") != 0)) {
+        fprintf(stderr, "usage: vm-run-inspect FORMAT auto|tcg TIMEOUT_MS FILE\n");
         return 2;
     }
+    start_timer(timeout_ms);
     guestfs_h *g = guestfs_create();
     if (!g) {
         fprintf(stderr, "libguestfs can't be initialised\n");
         return 1;
     }
-    bool is_done = launch(g, argv[1], strcmp(argv[2], "tcg") == 0, argv[3]) && print_answers(g);
+    bool is_done = launch(g, argv[1], strcmp(argv[2], "tcg") == 0, argv[4]) && print_answers(g);
     guestfs_close(g);
-    return is_done ? 0 : 1;
+    return is_done ? 0 : is_late ? IMG_INSPECT_LATE : 1;
 }

@@ -2,9 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <stdio.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <sys/wait.h>
@@ -230,9 +228,7 @@ static void test_target_when_something_is_there_then_exists_and_untouched(void *
  * be. */
 static int copy_to_small_tmpfs(const Dir *dir, const ImgSource *source)
 {
-    if ((geteuid() == 0 ? unshare(CLONE_NEWNS) : unshare(CLONE_NEWUSER | CLONE_NEWNS)) != 0 ||
-        mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
-        mkdirat(dir->fd, "small", 0700) != 0) {
+    if (!enter_mount_namespace() || mkdirat(dir->fd, "small", 0700) != 0) {
         return 77;
     }
     g_autofree char *path = in(dir, "small");

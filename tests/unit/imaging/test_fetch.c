@@ -2,9 +2,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
-#include <sched.h>
 #include <stdio.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -603,8 +601,7 @@ static void test_proxy_when_set_in_the_environment_then_asked(void **state)
  * be. */
 static int fetch_to_small_tmpfs(const char *url)
 {
-    if ((geteuid() == 0 ? unshare(CLONE_NEWNS) : unshare(CLONE_NEWUSER | CLONE_NEWNS)) != 0 ||
-        mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 || mkdir(site.cache, 0700) != 0 ||
+    if (!enter_mount_namespace() || mkdir(site.cache, 0700) != 0 ||
         mount("none", site.cache, "tmpfs", 0, "size=2M,mode=0700") != 0) {
         return 77;
     }

@@ -73,7 +73,7 @@ static void check_answer(const Place *place, const char *script, const char *exp
 static void test_program_when_it_answers_then_its_json_is_returned(void **state)
 {
     Place *place = *state;
-    g_autofree char *expected = g_strdup_printf("[qcow2 tcg %s]", place->image);
+    g_autofree char *expected = g_strdup_printf("[qcow2 tcg 2000 %s]", place->image);
     check_answer(place, "#!/bin/sh\necho \"[$*]\"\n", expected);
     check_answer(place, "#!/bin/sh\ntest -d \"$LIBGUESTFS_TMPDIR\" && echo has-a-folder\n",
                  "has-a-folder");
@@ -102,12 +102,20 @@ static void test_program_when_it_outlasts_the_deadline_then_ended_with_its_child
     g_autofree char *child = g_build_filename(place->top, "child", NULL);
     g_autofree char *pid = NULL;
     assert_true(g_file_get_contents(child, &pid, NULL, NULL));
-    g_autofree char *stat_path = g_strdup_printf("/proc/%d/cmdline", atoi(pid));
-    g_autofree char *command = NULL;
-    gsize n = 0;
-    bool is_there =
-        g_file_get_contents(stat_path, &command, &n, NULL) && n > 0; /* a zombie has 0 */
+    g_autofree char *path = g_strdup_printf("/proc/%d/cmdline", atoi(pid));
+    bool is_there = true; /* it was killed, and is gone as soon as it runs again */
+    for (int i = 0; is_there && i < 500; i++) {
+        g_autofree char *command = NULL;
+        gsize n = 0;
+        is_there = g_file_get_contents(path, &command, &n, NULL) && n > 0; /* a zombie has 0 */
+        g_usleep(is_there ? 10000 : 0);
+    }
     assert_false(is_there);
+}
+
+static void test_program_when_it_ends_itself_at_the_deadline_then_timeout(void **state)
+{
+    check_answer(*state, "#!/bin/sh\nexit 3\n", "E_TIMEOUT");
 }
 
 static void test_program_when_it_floods_us_then_refused(void **state)
@@ -131,7 +139,7 @@ static int ask_as_child(const char *image)
 {
     g_autoptr(GError) error = NULL;
     g_autoptr(ImgSource) source = img_source_open(image, NULL, -1, &error);
-    g_autofree char *json = source ? img_inspect_json(source, false, 3000, &error) : NULL;
+    g_autofree char *json = source ? img_inspect_json(source, false, 2000, &error) : NULL;
     if (json) {
         puts(json);
     } else {
@@ -149,6 +157,7 @@ int main(int argc, char **argv)
         WITH_PLACE(test_program_when_it_fails_then_its_last_line_is_the_error),
         WITH_PLACE(test_program_when_missing_then_host_error_says_so),
         WITH_PLACE(test_program_when_it_outlasts_the_deadline_then_ended_with_its_children),
+        WITH_PLACE(test_program_when_it_ends_itself_at_the_deadline_then_timeout),
         WITH_PLACE(test_program_when_it_floods_us_then_refused),
         WITH_PLACE(test_image_when_replaced_meanwhile_then_image_error),
     };

@@ -3,11 +3,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
-#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -251,8 +249,8 @@ static int open_across_mount(const Place *place)
 {
     g_autofree char *inner = at(place, "images/inner");
     g_autofree char *path = at(place, "images/inner/secret.qcow2");
-    if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
-        mkdir(inner, 0755) != 0 || mount(place->outside, inner, NULL, MS_BIND, NULL) != 0) {
+    if (!enter_mount_namespace() || mkdir(inner, 0755) != 0 ||
+        mount(place->outside, inner, NULL, MS_BIND, NULL) != 0) {
         return 77;
     }
     g_autoptr(GError) error = NULL;
