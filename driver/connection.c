@@ -177,8 +177,15 @@ MachineConnection *machine_connection_open(const char *state_dir, const char *wi
     if (connection->kind == VIRT_KIND_EMBED && !open_embed(connection, error)) {
         return NULL;
     }
-    connection->virt = virt_open(connection->uri, error);
-    return connection->virt ? g_steal_pointer(&connection) : NULL;
+    g_autoptr(GError) cause = NULL;
+    connection->virt = virt_open(connection->uri, &cause);
+    if (!connection->virt) {
+        bool has_hint = strstr(cause->message, " - ");
+        g_set_error(error, VM_ERROR, cause->code, "%s%s", cause->message,
+                    has_hint ? "" : MACHINE_CONNECTION_HINT);
+        return NULL;
+    }
+    return g_steal_pointer(&connection);
 }
 
 void machine_connection_close(MachineConnection *connection)

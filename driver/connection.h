@@ -9,6 +9,9 @@
  */
 typedef struct MachineConnection MachineConnection;
 
+/* Ends the message of an open that failed, unless that says itself what to do. */
+#define MACHINE_CONNECTION_HINT " - `vm-run doctor` says more"
+
 /* state_dir: canonical. wish NULL: VM_RUN_URI, LIBVIRT_DEFAULT_URI, qemu:///system when we are root
  * and its socket answers, else the embedded driver below state_dir. */
 MachineConnection *machine_connection_open(const char *state_dir, const char *wish, GError **error);

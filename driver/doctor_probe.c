@@ -182,7 +182,9 @@ static void probe_through(DoctorProbe *p, const char *state_dir, const char *con
         p->is_connected = true;
         return;
     }
-    p->connect_error = g_strdup(error->message);
+    bool has_hint = g_str_has_suffix(error->message, MACHINE_CONNECTION_HINT);
+    size_t n = strlen(error->message) - (has_hint ? strlen(MACHINE_CONNECTION_HINT) : 0);
+    p->connect_error = g_strndup(error->message, n);
     p->connect_code = error->code;
 }
 

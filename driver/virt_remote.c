@@ -58,7 +58,7 @@ static void remote_free(Remote *remote)
 }
 
 /* Some of libvirt's parts keep their folders outside the embedded root, in the caller's home: they
- * are told to be inside. */
+ * are told to be inside. It looks for QEMU in PATH. */
 static char **own_folders(const char *uri)
 {
     static const char *const names[] = {"XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME",
@@ -67,6 +67,9 @@ static char **own_folders(const char *uri)
     g_autoptr(GPtrArray) env = g_ptr_array_new();
     for (unsigned i = 0; root && i < G_N_ELEMENTS(names); i++) {
         g_ptr_array_add(env, g_strdup_printf("%s=%s/home", names[i], root));
+    }
+    if (!g_getenv("PATH")) {
+        g_ptr_array_add(env, g_strdup("PATH=/usr/sbin:/usr/bin"));
     }
     g_ptr_array_add(env, NULL);
     return (char **)g_ptr_array_free(g_steal_pointer(&env), FALSE);

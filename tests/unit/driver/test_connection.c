@@ -148,6 +148,19 @@ static void test_open_relative_root_then_refused(void **context)
     assert_true(g_error_matches(error, VM_ERROR, VM_ERROR_CLI));
 }
 
+static void test_open_dead_daemon_then_says_what_to_do(void **context)
+{
+    (void)context;
+    g_autoptr(GError) error = NULL;
+    assert_null(
+        machine_connection_open(STATE, "qemu+unix:///system?socket=/nonexistent/s", &error));
+    assert_true(g_error_matches(error, VM_ERROR, VM_ERROR_HOST));
+    assert_true(g_str_has_suffix(error->message, MACHINE_CONNECTION_HINT));
+    g_autoptr(GError) foreign = NULL;
+    assert_null(machine_connection_open(STATE, "xen:///system", &foreign));
+    assert_null(strstr(foreign->message, MACHINE_CONNECTION_HINT)); /* has its own */
+}
+
 static void test_root_below_closed_folder_then_denied_names_it(void **context)
 {
     (void)context;
@@ -224,6 +237,7 @@ int main(void)
         cmocka_unit_test(test_netns_of_a_process_in_another_one_is_seen),
         cmocka_unit_test(test_open_root_with_too_long_path_then_says_so),
         cmocka_unit_test(test_open_relative_root_then_refused),
+        cmocka_unit_test(test_open_dead_daemon_then_says_what_to_do),
         cmocka_unit_test(test_root_below_closed_folder_then_denied_names_it),
         cmocka_unit_test(test_prepare_writes_conf_once_and_repairs_it),
         cmocka_unit_test(test_conf_names_a_user_only_for_root),

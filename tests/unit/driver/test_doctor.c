@@ -434,6 +434,7 @@ static void test_this_host_with_a_dead_connection_fails_with_a_remedy(void **con
     assert_int_equal(libvirt->level, DOCTOR_FAIL);
     assert_non_null(libvirt->remedy);
     assert_null(strchr(libvirt->text, '\n'));
+    assert_null(strstr(libvirt->text, "vm-run doctor")); /* this is it */
     assert_int_equal(g_rmdir(dir), 0);
 }
 

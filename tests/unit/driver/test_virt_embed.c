@@ -28,6 +28,7 @@
 #include "base/fd.h"
 #include "base/proc.h"
 #include "driver/connection.h"
+#include "driver/embed_root.h"
 #include "driver/qmp.h"
 #include "imaging/overlay.h"
 
@@ -468,6 +469,34 @@ static void test_uefi_starts_and_undefine_keeps_its_variables(void **context)
     assert_nothing_left();
 }
 
+/* A root of the longest path that is allowed, and the longest name: every socket still fits. */
+static void test_longest_root_and_name_start(void **context)
+{
+    (void)context;
+    if (strcmp(rig.wish, "embed") != 0) {
+        skip(); /* only embedded roots have a limit */
+    }
+    size_t n_pad = MACHINE_EMBED_ROOT_MAX - strlen("/libvirt") - strlen(rig.state) - 1;
+    g_autofree char *pad = g_strnfill(n_pad, 'p');
+    g_autofree char *name = g_strnfill(63, 'n');
+    g_autofree char *element = g_strdup_printf("<name>%s</name>", name);
+    char *usual = rig.state;
+    g_autofree char *xml = replaced(reference_xml(), "<name>" NAME "</name>", element);
+    rig.state = g_build_filename(usual, pad, NULL);
+    reopen();
+    g_autoptr(GError) error = NULL;
+    if (!virt_define(conn(), xml, &error)) {
+        fail_msg("%s", error->message);
+    }
+    start_reference();
+    assert_state(VIRT_STATE_RUNNING);
+    assert_true(virt_destroy(conn(), UUID, NULL));
+    assert_true(virt_undefine(conn(), UUID, NULL));
+    g_free(rig.state);
+    rig.state = usual;
+    reopen();
+}
+
 static void test_library_process_killed_then_error_and_next_open_works(void **context)
 {
     (void)context;
@@ -601,6 +630,7 @@ int main(void)
         cmocka_unit_test(test_start_without_descriptors_fails_closed_with_one_line),
         cmocka_unit_test(test_start_with_a_bad_qemu_argument_quotes_qemu),
         cmocka_unit_test(test_uefi_starts_and_undefine_keeps_its_variables),
+        cmocka_unit_test(test_longest_root_and_name_start),
         cmocka_unit_test(test_library_process_killed_then_error_and_next_open_works),
         cmocka_unit_test(test_stopped_daemon_then_bounded_error_and_next_open_works),
     };
