@@ -427,6 +427,7 @@ static void take_over(Boot *boot, const JournalPast *past)
     boot->is_ready = has(past->stages_done, STAGE_READY);
     boot->is_provisioned = past->has_provision;
     boot->is_agent = past->has_agent;
+    boot->has_feeder = *boot->watch->config.status; /* perhaps: the console waits for it */
     boot->conditions |= has(past->stages_begun, STAGE_INIT) || past->has_agent ? READY_BOOT : 0;
     boot->conditions |= has(past->stages_done, STAGE_SSH) ? READY_BOOT | READY_SSH : 0;
     boot->conditions |= past->has_provision ? READY_BOOT | READY_CLOUD_INIT : 0;
@@ -458,12 +459,17 @@ void boot_begin(Boot *boot, Watch *watch, const JournalPast *past)
     }
     if (boot->conditions & READY_BOOT) {
         loop_timer_stop(&boot->boot_limit);
+    }
+    if (boot->conditions & READY_SSH) {
+        probe_end(&watch->probe);
+    } else if (boot->conditions & READY_BOOT) {
         probe_now(&watch->probe);
     }
 }
 
 void boot_reset(Boot *boot, bool is_by_guest)
 {
+    boot_agent(boot, false); /* QEMU said so before, as a rule */
     journal_write(&boot->watch->journal, "reboot",
                   json_pack("{s:s}", "by", is_by_guest ? "guest" : "host"));
     boot->begun = boot->done = boot->stalls = boot->conditions = 0;

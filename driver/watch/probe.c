@@ -129,4 +129,5 @@ void probe_end(Probe *probe)
 {
     stop_try(probe);
     loop_timer_stop(&probe->next);
+    probe->is_done = true;
 }

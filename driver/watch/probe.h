@@ -28,4 +28,5 @@ void probe_restart(Probe *probe);
 void probe_now(Probe *probe);
 /* The guest says that its sshd runs: the next try is now. */
 void probe_hurry(Probe *probe);
+/* No more tries in this boot. */
 void probe_end(Probe *probe);
