@@ -98,7 +98,11 @@ void boot_init_seen(Boot *boot)
 {
     stages_passed(boot, STAGE_INIT);
     stage_begin(boot, STAGE_INIT);
+    boot->conditions |= READY_BOOT;
     probe_now(&boot->watch->probe);
+    if (boot->watch->probe.is_on) { /* perhaps for longer, in the dark */
+        stage_begin(boot, STAGE_SSH);
+    }
     meet(boot, READY_BOOT);
 }
 
@@ -109,14 +113,10 @@ void boot_network(Boot *boot)
     stage_end(boot, STAGE_NETWORK, "done");
 }
 
-void boot_ssh_begin(Boot *boot)
-{
-    stage_begin(boot, STAGE_SSH);
-}
-
 void boot_ssh_done(Boot *boot)
 {
     stages_passed(boot, STAGE_CLOUD_INIT);
+    stage_begin(boot, STAGE_SSH);
     stage_end(boot, STAGE_SSH, "done");
     meet(boot, READY_SSH);
 }
@@ -140,6 +140,18 @@ void boot_agent(Boot *boot, bool is_connected)
 /* --- provisioning --------------------------------------------------------------------------------
  */
 
+/* The order of cloud-init's stages; 0: none of them. */
+static unsigned cloud_init_rank(const char *stage)
+{
+    static const char *const order[] = {"", "local", "network", "config", "final"};
+    for (unsigned rank = 1; rank < sizeof order / sizeof *order; rank++) {
+        if (strcmp(stage, order[rank]) == 0) {
+            return rank;
+        }
+    }
+    return 0;
+}
+
 void boot_cloud_init(Boot *boot, const char *stage, const char *module)
 {
     boot_init_seen(boot);
@@ -150,11 +162,14 @@ void boot_cloud_init(Boot *boot, const char *stage, const char *module)
         boot_network(boot);
     }
     char detail[sizeof boot->module];
+    unsigned rank = cloud_init_rank(stage);
     snprintf(detail, sizeof detail, "%s%s%s", stage, *module ? "/" : "", module);
-    if (boot->is_provisioned || strcmp(detail, boot->module) == 0) {
-        return;
+    if (boot->is_provisioned || strcmp(detail, boot->module) == 0 || rank < boot->rank ||
+        (rank == boot->rank && !*module && boot->module[0])) {
+        return; /* known, or late: the feeder tells first what was before it began */
     }
     strcpy(boot->module, detail);
+    boot->rank = rank;
     boot->begun |= 1u << STAGE_CLOUD_INIT;
     tell(boot, STAGE_CLOUD_INIT, "begin", detail);
 }
@@ -266,7 +281,7 @@ static void console_cloud_init(Boot *boot, const char *line)
         {"'modules:final'", "final"},
     };
     for (size_t i = 0; i < sizeof stages / sizeof *stages; i++) {
-        if (!boot->has_feeder && strstr(line, stages[i].said)) {
+        if (strstr(line, stages[i].said)) {
             boot_cloud_init(boot, stages[i].stage, "");
         }
     }
@@ -475,6 +490,7 @@ void boot_reset(Boot *boot, bool is_by_guest)
     boot->begun = boot->done = boot->stalls = boot->conditions = 0;
     boot->is_ready = boot->is_provisioned = boot->has_feeder = false;
     boot->module[0] = '\0';
+    boot->rank = 0;
     json_array_clear(boot->errors);
     json_array_clear(boot->lines);
     boot->began_ms = boot->heard_ms = event_clock_ms();

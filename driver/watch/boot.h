@@ -41,6 +41,7 @@ typedef struct {
     bool has_feeder;      /* the status port spoke in this boot */
     uint64_t began_ms;    /* power on or reset */
     uint64_t heard_ms;    /* last sign of life on the console */
+    unsigned rank;        /* of the cloud-init stage in it */
     char module[128];     /* last cloud-init detail told */
     json_t *errors;       /* [{module, message}], at most BOOT_ERRORS_MAX */
     json_t *lines;        /* warnings and errors as they were logged */
@@ -66,7 +67,6 @@ void boot_error(Boot *boot, const char *module, const char *message);
 void boot_log(Boot *boot, const char *text);
 /* status: done, degraded or error. */
 void boot_provisioned(Boot *boot, const char *status);
-void boot_ssh_begin(Boot *boot);
 void boot_ssh_done(Boot *boot);
 void boot_agent(Boot *boot, bool is_connected);
 void boot_reset(Boot *boot, bool is_by_guest);

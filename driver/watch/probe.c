@@ -79,7 +79,6 @@ static void try_now(void *data)
     const WatchConfig *config = &probe->watch->config;
     probe->is_on = true;
     probe->n_read = 0;
-    boot_ssh_begin(&probe->watch->boot);
     probe->fd = connect_tcp(config->ssh_addr, config->ssh_port);
     if (probe->fd < 0 || !loop_add(&probe->watch->loop, &probe->source, probe->fd, EPOLLIN)) {
         try_later(probe);

@@ -144,15 +144,17 @@ static void test_feeder_tells_modules_and_the_console_does_not_interfere(void **
                   "firmware+ firmware- kernel+ kernel- init+ init- network+ "
                   "cloud-init+(local/search-NoCloud) network- cloud-init+(network/users-groups)");
     test_machine_serial(machine, CI_STAGE("modules:config") CI_DONE,
-                        -1); /* the feeder knows better */
+                        -1); /* it says no more than the stage */
     assert_false(test_machine_has(machine, 300, "provision", NULL, NULL));
+    say(port,
+        LOG("start: init-local/check-cache: late news") LOG("start: init-network: late news"));
     say(port, LOG("start: modules-final: running modules for final"));
     say(port, "result {\"v1\": {\"datasource\": \"x\", \"errors\": []}}\ndone 40.1 done\n");
     test_machine_await(machine, "provision", "status", "done");
     assert_stages(machine,
                   "firmware+ firmware- kernel+ kernel- init+ init- network+ "
                   "cloud-init+(local/search-NoCloud) network- cloud-init+(network/users-groups) "
-                  "cloud-init+(final) cloud-init- ready-");
+                  "cloud-init+(config) cloud-init+(final) cloud-init- ready-");
 }
 
 static void test_feeder_errors_name_module_message_and_lines(void **state)
