@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "driver/domain_ns.h"
-#include "driver/plan.h"
+#include "driver/domain/part.h"
 
 /*
  * How it works: the document is built as a tree; values never meet markup, libxml2 escapes them.
@@ -376,7 +376,7 @@ static const char *domain_type(const MachinePlan *plan)
     return plan->is_test_driver ? "test" : plan->accel == SPEC_ACCEL_KVM ? "kvm" : "qemu";
 }
 
-char *machine_plan_domain_xml(const MachinePlan *plan, const MachineSpec *spec, GError **error)
+char *machine_domain_part_xml(const MachinePlan *plan, const MachineSpec *spec, GError **error)
 {
     xmlDoc *doc = xmlNewDoc(BAD_CAST "1.0");
     xmlNode *domain = xmlNewNode(NULL, BAD_CAST "domain");
