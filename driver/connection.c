@@ -7,11 +7,9 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
-#include "base/dir.h"
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/file.h"
-#include "base/lock.h"
 #include "driver/embed_root.h"
 #include "driver/virt_ops.h"
 
@@ -137,20 +135,6 @@ char *machine_connection_choose(const MachineConnectionPlaces *places, const cha
 /* --- opening -------------------------------------------------------------------------------------
  */
 
-/* ROOT.lock beside the root. */
-static BaseLock *lock_root(const char *root, GError **error)
-{
-    g_autofree char *folder = g_path_get_dirname(root);
-    g_autofree char *base = g_path_get_basename(root);
-    g_autofree char *name = g_strconcat(base, ".lock", NULL);
-    autofd int fd = base_dir_open_make(folder, geteuid() == 0 ? 0711 : 0700, error);
-    BaseLock *lock = fd >= 0 ? base_lock_take(fd, name, LOCK_WAIT_MS, error) : NULL;
-    if (!lock) {
-        g_prefix_error(error, "embedded libvirt '%s': ", root);
-    }
-    return lock;
-}
-
 static bool open_embed(MachineConnection *connection, GError **error)
 {
     g_autofree char *root = virt_embed_root_of_uri(connection->uri);
@@ -164,7 +148,7 @@ static bool open_embed(MachineConnection *connection, GError **error)
     if (!machine_embed_root_check(root, &user, error)) {
         return false;
     }
-    connection->lock = lock_root(root, error);
+    connection->lock = machine_embed_root_lock(root, LOCK_WAIT_MS, error);
     return connection->lock && machine_embed_root_prepare(root, &user, error);
 }
 

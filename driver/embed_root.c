@@ -7,7 +7,7 @@
 #include "base/fd.h"
 #include "base/file.h"
 
-enum { CONF_MAX_BYTES = 64 * 1024 };
+enum { CONF_MAX_BYTES = 64 * 1024, LOCK_ROUNDS = 10 };
 
 /*
  * Each row was found necessary or wrong without (libvirt 9.0, QEMU 7.2, as root): no daemon for
@@ -70,4 +70,43 @@ bool machine_embed_root_prepare(const char *root, const QemuUser *user, GError *
     autofd int lib_fd = root_fd >= 0 ? base_dir_open_make(lib, mode, error) : -1;
     autofd int etc_fd = lib_fd >= 0 ? base_dir_open_make(etc, 0700, error) : -1;
     return etc_fd >= 0 && write_conf(etc_fd, user, error);
+}
+
+/* Who holds the lock, as its file says: only compared. */
+static char *read_holder(int dirfd, const char *name)
+{
+    return base_file_read(dirfd, name, CONF_MAX_BYTES, NULL, NULL);
+}
+
+static BaseLock *lock_in_turn(int dirfd, const char *name, int wait_ms, GError **error)
+{
+    g_autofree char *before = read_holder(dirfd, name);
+    for (int round = 1;; round++) {
+        g_autoptr(GError) busy = NULL;
+        BaseLock *lock = base_lock_take(dirfd, name, wait_ms, &busy);
+        if (lock) {
+            return lock;
+        }
+        g_autofree char *now = read_holder(dirfd, name);
+        if (round == LOCK_ROUNDS || g_strcmp0(before, now) == 0 ||
+            !g_error_matches(busy, VM_ERROR, VM_ERROR_BUSY)) {
+            g_propagate_error(error, g_steal_pointer(&busy));
+            return NULL;
+        }
+        g_free(before);
+        before = g_steal_pointer(&now);
+    }
+}
+
+BaseLock *machine_embed_root_lock(const char *root, int wait_ms, GError **error)
+{
+    g_autofree char *folder = g_path_get_dirname(root);
+    g_autofree char *base = g_path_get_basename(root);
+    g_autofree char *name = g_strconcat(base, ".lock", NULL);
+    autofd int fd = base_dir_open_make(folder, geteuid() == 0 ? 0711 : 0700, error);
+    BaseLock *lock = fd >= 0 ? lock_in_turn(fd, name, wait_ms, error) : NULL;
+    if (!lock) {
+        g_prefix_error(error, "embedded libvirt '%s': ", root);
+    }
+    return lock;
 }

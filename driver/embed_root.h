@@ -1,6 +1,7 @@
 #pragma once
 #include <stdbool.h>
 #include <glib.h>
+#include "base/lock.h"
 #include "driver/qemu_user.h"
 
 /*
@@ -22,3 +23,11 @@ bool machine_embed_root_prepare(const char *root, const QemuUser *user, GError *
 
 /* The path check alone, for doctor. */
 bool machine_embed_root_check(const char *root, const QemuUser *user, GError **error);
+
+/*
+ * Takes the root's lock, ROOT.lock beside it (its folder is made when it is missing). Waits wait_ms
+ * for a holder that stays the same, and on while holders change, so that many starts at once queue
+ * and one that hangs is named: BUSY "... is held by pid 7 (vm-run start) since 31 s". Ten times
+ * wait_ms at most.
+ */
+BaseLock *machine_embed_root_lock(const char *root, int wait_ms, GError **error);

@@ -200,6 +200,69 @@ static void test_prepare_writes_conf_once_and_repairs_it(void **context)
     remove_place(&p);
 }
 
+/* A process that holds the lock for hold_ms, from now on (it has it when this returns). */
+static pid_t hold_lock(const char *root, int hold_ms)
+{
+    int ready[2];
+    char byte = 0;
+    assert_int_equal(pipe2(ready, O_CLOEXEC), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        BaseLock *lock = machine_embed_root_lock(root, 10000, NULL);
+        byte = lock != NULL;
+        byte = write(ready[1], &byte, 1) == 1 && byte;
+        g_usleep((gulong)hold_ms * 1000);
+        _exit(byte ? 0 : 1);
+    }
+    assert_int_equal(read(ready[0], &byte, 1), 1);
+    assert_int_equal(byte, 1);
+    close(ready[0]);
+    close(ready[1]);
+    return child;
+}
+
+static void test_lock_one_holder_stays_then_busy_names_it(void **context)
+{
+    (void)context;
+    Place p;
+    setup_place(&p);
+    g_autofree char *root = g_build_filename(p.dir, "libvirt", NULL);
+    pid_t holder = hold_lock(root, 60000);
+    g_autofree char *named = g_strdup_printf("held by pid %d", (int)holder);
+    g_autoptr(GError) error = NULL;
+    BaseLock *lock = machine_embed_root_lock(root, 200, &error);
+    kill(holder, SIGKILL);
+    waitpid(holder, NULL, 0);
+    assert_null(lock);
+    assert_true(g_error_matches(error, VM_ERROR, VM_ERROR_BUSY));
+    assert_non_null(strstr(error->message, named));
+    lock = machine_embed_root_lock(root, 200, NULL); /* the kernel gave it back */
+    assert_non_null(lock);
+    base_lock_free(lock);
+    remove_place(&p);
+}
+
+static void test_lock_holders_change_then_waits_its_turn(void **context)
+{
+    (void)context;
+    Place p;
+    setup_place(&p);
+    g_autofree char *root = g_build_filename(p.dir, "libvirt", NULL);
+    pid_t first = hold_lock(root, 500);
+    pid_t waiter = fork();
+    if (waiter == 0) { /* waits less for one holder than both take together */
+        BaseLock *lock = machine_embed_root_lock(root, 700, NULL);
+        _exit(lock ? 0 : 1);
+    }
+    pid_t second = hold_lock(root, 500);
+    int status = -1;
+    assert_int_equal(waitpid(waiter, &status, 0), waiter);
+    assert_int_equal(status, 0);
+    waitpid(first, NULL, 0);
+    waitpid(second, NULL, 0);
+    remove_place(&p);
+}
+
 static void test_conf_names_a_user_only_for_root(void **context)
 {
     (void)context;
@@ -240,6 +303,8 @@ int main(void)
         cmocka_unit_test(test_open_dead_daemon_then_says_what_to_do),
         cmocka_unit_test(test_root_below_closed_folder_then_denied_names_it),
         cmocka_unit_test(test_prepare_writes_conf_once_and_repairs_it),
+        cmocka_unit_test(test_lock_one_holder_stays_then_busy_names_it),
+        cmocka_unit_test(test_lock_holders_change_then_waits_its_turn),
         cmocka_unit_test(test_conf_names_a_user_only_for_root),
         cmocka_unit_test(test_facts_through_the_test_driver_are_complete),
     };
