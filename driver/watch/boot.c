@@ -7,6 +7,8 @@
 
 #define LINES_MAX         20
 #define PROVISION_WAIT_MS 5000
+#define RESET_ECHO_MS                                                                              \
+    200 /* SeaBIOS resets once more when it comes up after a reset (33 ms later) */
 
 static const char *const stall_names[] = {
     [STALL_NO_OUTPUT] = "no-output",
@@ -484,6 +486,12 @@ void boot_begin(Boot *boot, Watch *watch, const JournalPast *past)
 
 void boot_reset(Boot *boot, bool is_by_guest)
 {
+    uint64_t now = event_clock_ms();
+    bool is_echo = boot->reset_ms != 0 && now - boot->reset_ms < RESET_ECHO_MS;
+    boot->reset_ms = now;
+    if (is_echo) {
+        return;
+    }
     boot_agent(boot, false); /* QEMU said so before, as a rule */
     journal_write(&boot->watch->journal, "reboot",
                   json_pack("{s:s}", "by", is_by_guest ? "guest" : "host"));
@@ -493,7 +501,7 @@ void boot_reset(Boot *boot, bool is_by_guest)
     boot->rank = 0;
     json_array_clear(boot->errors);
     json_array_clear(boot->lines);
-    boot->began_ms = boot->heard_ms = event_clock_ms();
+    boot->began_ms = boot->heard_ms = now;
     loop_timer_stop(&boot->provision_wait);
     stage_begin(boot, STAGE_FIRMWARE);
     start_timers(boot);

@@ -40,6 +40,7 @@ typedef struct {
     bool is_agent;        /* connected */
     bool has_feeder;      /* the status port spoke in this boot */
     uint64_t began_ms;    /* power on or reset */
+    uint64_t reset_ms;    /* last reset, 0: none */
     uint64_t heard_ms;    /* last sign of life on the console */
     unsigned rank;        /* of the cloud-init stage in it */
     char module[128];     /* last cloud-init detail told */
