@@ -137,9 +137,10 @@ static bool clean_up(MachineHost *host, const char *name, UndoScope scope, bool 
         return true;
     }
     if (is_ok) {
-        bool is_all = scope == UNDO_ALL || (t.boot && t.boot->is_rm);
         Journal journal;
         machine_journal_read(t.dirfd, &journal);
+        bool is_all = scope == UNDO_ALL || (t.boot && t.boot->is_rm) ||
+                      machine_journal_wants_all_gone(&journal);
         UndoOptions options = {
             .scope = is_all ? UNDO_ALL : UNDO_BOOT,
             .has_domain = t.boot || journal.is_open,

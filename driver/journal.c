@@ -77,6 +77,11 @@ void machine_journal_read(int dirfd, Journal *out)
     }
 }
 
+bool machine_journal_wants_all_gone(const Journal *journal)
+{
+    return journal->is_open && (journal->op == JOURNAL_START_NEW || journal->op == JOURNAL_DESTROY);
+}
+
 bool machine_journal_is_alive(const Journal *journal)
 {
     return journal->is_open && journal->pid > 0 &&

@@ -33,5 +33,7 @@ bool machine_journal_commit(int dirfd, GError **error);
 /* A torn last line (power loss) is ignored: its effect had not begun. Missing file: op NONE, not
  * open. */
 void machine_journal_read(int dirfd, Journal *out);
+/* Does what was cut off leave nothing of the machine: the start of a new one, or a removal? */
+bool machine_journal_wants_all_gone(const Journal *journal);
 /* Is the process that began the open operation still alive? */
 bool machine_journal_is_alive(const Journal *journal);

@@ -115,9 +115,7 @@ bool machine_recover(MachineHost *host, const char *name, bool *out_was_removed,
     if (!journal.is_open && !is_ended) {
         return true;
     }
-    bool is_all =
-        (journal.is_open && (journal.op == JOURNAL_START_NEW || journal.op == JOURNAL_DESTROY)) ||
-        (is_ended && boot->is_rm);
+    bool is_all = machine_journal_wants_all_gone(&journal) || (is_ended && boot->is_rm);
     if (!journal.is_open && is_ended) {
         machine_event_append(dirfd, "end", boot->boot, boot->start_ms,
                              "{\"reason\":\"lost\",\"detail\":\"found ended; nobody watched\"}",
