@@ -17,6 +17,9 @@ static int ssh_main(const CmdContext *context, GError **error)
                   name, machine_status_name(view->status), name);
         return 0;
     }
+    if (!machine_view_find_address(host, view, error)) {
+        return 0;
+    }
     bool has_tty = command && (cmd_args_has(context->args, "tty") || cmd_ssh_has_tty());
     g_auto(GStrv) argv = cmd_ssh_argv(view, command, has_tty, error);
     if (argv) {

@@ -49,6 +49,7 @@ static void add_isolation(GPtrArray *argv, const MachineView *view, bool is_inte
     g_ptr_array_add(argv, g_strdup("-F"));
     g_ptr_array_add(argv, g_strdup("none"));
     add_option(argv, option_path("UserKnownHostsFile", view->dir, "known_hosts"));
+    add_option(argv, g_strdup_printf("HostKeyAlias=%s", view->name)); /* wherever it is reached */
     add_option(argv, option_path("IdentityFile", view->dir, "id_ed25519"));
     for (const char *const *option = fixed; *option; option++) {
         add_option(argv, g_strdup(*option));

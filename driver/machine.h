@@ -137,5 +137,10 @@ typedef struct {
  * MachineGcItem (transfer full), also on partial failure (error LEFTOVER). */
 GPtrArray *machine_gc(MachineHost *host, bool is_dry_run, GError **error);
 
+/* Fills ssh_addr and ssh_port of a running machine where no forward gave them: the address that its
+ * guest agent tells for one of its NICs (a hint of the guest's, only used to connect to, with the
+ * host key checked). NOT_FOUND: nobody knows it. Asks libvirt only without a forward; 5 s at most. */
+bool machine_view_find_address(MachineHost *host, MachineView *view, GError **error);
+
 /* Live numbers, one libvirt call. JSON object, one line, transfer full. */
 char *machine_stats_json(MachineHost *host, const char *name, GError **error);

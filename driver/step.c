@@ -341,7 +341,16 @@ static bool tap_undo(MachineHost *host G_GNUC_UNUSED, const MachinePlan *plan,
                      int dirfd G_GNUC_UNUSED, unsigned index, GError **error)
 {
     const PlanNic *nic = g_ptr_array_index(plan->nics, index);
-    return net_tap_remove(nic->tap, nic->tap_tag, error);
+    GError *problem = NULL;
+    if (net_tap_remove(nic->tap, nic->tap_tag, &problem)) {
+        return true;
+    }
+    if (g_error_matches(problem, VM_ERROR, VM_ERROR_EXISTS)) {
+        g_clear_error(&problem); /* somebody else's link of that name: nothing of ours is there */
+        return true;
+    }
+    g_propagate_error(error, problem);
+    return false;
 }
 
 /* --- the table

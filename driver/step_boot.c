@@ -251,15 +251,6 @@ static bool forward_one(StepContext *c, MachineQmp *qmp, const char *netdev,
     return true;
 }
 
-/* ssh finds the key by the machine's name (HostKeyAlias) and, used by hand, by address and port. */
-static bool write_known_hosts(StepContext *c, GError **error)
-{
-    g_auto(GStrv) parts = g_strsplit(c->host_key->public_line, " ", 3);
-    g_autofree char *text = g_strdup_printf("%s,[127.0.0.1]:%u %s %s\n", c->plan->ident->name,
-                                            c->boot->ssh_port, parts[0], parts[0] ? parts[1] : "");
-    return base_file_write_whole(c->dirfd, "known_hosts", text, strlen(text), 0600, error);
-}
-
 bool step_forward_apply(StepContext *c, unsigned index G_GNUC_UNUSED, GError **error)
 {
     g_autofree char *path = qmp_path(c->plan);
@@ -273,16 +264,15 @@ bool step_forward_apply(StepContext *c, unsigned index G_GNUC_UNUSED, GError **e
             return false;
         }
     }
-    return machine_boot_save(c->dirfd, c->boot, error) && write_known_hosts(c, error);
+    return machine_boot_save(c->dirfd, c->boot, error);
 }
 
 /* Forwards live in QEMU and end with it: there is nothing else to take back. */
 bool step_forward_undo(MachineHost *host G_GNUC_UNUSED, const MachinePlan *plan G_GNUC_UNUSED,
-                       int dirfd, unsigned index G_GNUC_UNUSED, GError **error)
+                       int dirfd G_GNUC_UNUSED, unsigned index G_GNUC_UNUSED,
+                       GError **error G_GNUC_UNUSED)
 {
-    return dirfd < 0 || unlinkat(dirfd, "known_hosts", 0) == 0 || errno == ENOENT ||
-           base_fail(error, VM_ERROR_LEFTOVER, "cannot remove 'known_hosts': %s",
-                     g_strerror(errno));
+    return true;
 }
 
 /* --- watch
@@ -349,10 +339,21 @@ static bool write_watch_json(StepContext *c, GError **error)
     return is_ok;
 }
 
+/* ssh finds the key by the machine's name (HostKeyAlias) and, used by hand, by address and port. */
+static bool write_known_hosts(StepContext *c, GError **error)
+{
+    g_auto(GStrv) parts = g_strsplit(c->host_key->public_line, " ", 3);
+    g_autofree char *by_port =
+        c->boot->ssh_port ? g_strdup_printf(",[127.0.0.1]:%u", c->boot->ssh_port) : g_strdup("");
+    g_autofree char *text = g_strdup_printf("%s%s %s %s\n", c->plan->ident->name, by_port, parts[0],
+                                            parts[0] ? parts[1] : "");
+    return base_file_write_whole(c->dirfd, "known_hosts", text, strlen(text), 0600, error);
+}
+
 bool step_watch_apply(StepContext *c, unsigned index G_GNUC_UNUSED, GError **error)
 {
     g_autofree char *program = machine_watch_program(error);
-    if (!program || !write_watch_json(c, error)) {
+    if (!program || !write_known_hosts(c, error) || !write_watch_json(c, error)) {
         return false;
     }
     machine_host_release(c->host); /* the watcher's end command may need it */

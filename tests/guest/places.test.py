@@ -83,9 +83,7 @@ def bridge_inside():
         tap = view["nics"][0]["tap"]
         link = json.loads(ip("-j", "-d", "link", "show", tap))[0]
         expect(link["master"] == "br0" and len(tap) == 15 and link["altnames"][0].startswith("vm-run:"), f"the tap is {link}")
-        ssh = ["ssh", "-o", f"UserKnownHostsFile={view['dir']}/known_hosts", "-o", "HostKeyAlias=bridged", "-o", "StrictHostKeyChecking=yes",
-               "-o", "BatchMode=yes", "-o", "ConnectTimeout=3", "-i", f"{view['dir']}/id_ed25519", "root@10.99.0.7", "hostname"]
-        wait_until(lambda: subprocess.run(ssh, capture_output=True, text=True).stdout == "bridged\n", 90, "ssh over the bridge")
+        wait_until(lambda: p.run("ssh", "bridged", "--", "hostname").stdout == "bridged\n", 90, "ssh over the bridge")
         p.run("rm", "--force", "bridged", status=0)
         expect(tap not in ip("-j", "link", "show"), "the tap was left")
         expect(json.loads(links)[-1]["ifname"] == "br0" and "br0" in ip("-j", "link", "show"), "the bridge is gone")

@@ -36,6 +36,7 @@ static void test_argv_when_shell_then_isolated_and_checked(void **state)
     assert_true(has_pair(argv, "-l", "debian"));
     assert_true(has_pair(argv, "-o", "StrictHostKeyChecking=yes"));
     assert_true(has_pair(argv, "-o", "HostKeyAlgorithms=ssh-ed25519"));
+    assert_true(has_pair(argv, "-o", "HostKeyAlias=web"));
     assert_true(
         has_pair(argv, "-o", "UserKnownHostsFile=\"/st ate/100%%/machines/web/known_hosts\""));
     assert_true(has_pair(argv, "-o", "IdentityFile=\"/st ate/100%%/machines/web/id_ed25519\""));
