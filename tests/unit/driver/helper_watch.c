@@ -172,9 +172,9 @@ int test_machine_starter_main(int argc, char **argv)
     }
     if (argc >= 2 && strcmp(argv[1], "quit") == 0) {
         int fd = atoi(getenv("VM_RUN_WATCH_FD"));
-        ssize_t ignored = write(fd, "quit\n", 5);
-        (void)ignored;
-        pause();
+        char byte;
+        ssize_t n = write(fd, "quit\n", 5);
+        return n == 5 && read(fd, &byte, 1) == 0 ? 0 : 1; /* the watcher has ended */
     }
     return argc >= 5 && strcmp(argv[1], "starter") == 0 ? starter(argv) : -1;
 }
