@@ -32,7 +32,7 @@ expect() # "OFFERED..." WORD...
 
 expect 'run' vm-run ru
 expect 'start stop stats' vm-run st
-expect 'probe overlay' vm-run image ''
+expect 'probe inspect overlay' vm-run image ''
 expect 'probe' vm-run image pr
 expect '--memory' vm-run run --mem
 expect '--memory' vm-run --quiet run --rm --mem

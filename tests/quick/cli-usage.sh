@@ -32,7 +32,7 @@ usage='^vm-run: error\[E_CLI\]: '
 expect 2 "${usage}no command given - see 'vm-run --help'"
 expect 2 "${usage}unknown command 'rnu' - did you mean 'run'\\?" rnu
 expect 2 "${usage}unknown command '.*x1b' - see" $'\e'
-expect 2 "${usage}image: no command given - one of probe, overlay" image
+expect 2 "${usage}image: no command given - one of probe, inspect, overlay" image
 expect 2 "${usage}image: unknown command 'prbe' - did you mean 'probe'" image prbe
 expect 2 "${usage}run: unknown flag '--memroy' - did you mean '--memory'\\? \\(see 'vm-run run --help'\\)" run --memroy 2G x
 expect 2 "${usage}run: no image given" run
