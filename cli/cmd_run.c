@@ -85,22 +85,14 @@ static bool check_name(const Run *run, MachineHost *look, GError **error)
         name);
 }
 
-/* Whole or absent, and never over a file that is there: it may be the only copy of what somebody
- * wrote. */
-static bool save_spec(const Run *run, GError **error)
+/* A file that is there may be the only copy of what somebody wrote. */
+static bool check_save_path(const Run *run, GError **error)
 {
     const char *path = cmd_args_text(run->context->args, "save-spec");
-    if (!path) {
+    if (!path || !g_file_test(path, G_FILE_TEST_EXISTS)) {
         return true;
     }
-    if (g_file_test(path, G_FILE_TEST_EXISTS)) {
-        return base_fail(error, VM_ERROR_EXISTS, "'%s' exists - name another file, or remove it",
-                         path);
-    }
-    g_autofree char *yaml = spec_machine_to_yaml(run->spec, true);
-    bool is_saved = base_file_write_atomic(AT_FDCWD, path, yaml, strlen(yaml), 0600, error);
-    explicit_bzero(yaml, strlen(yaml));
-    return is_saved;
+    return base_fail(error, VM_ERROR_EXISTS, "'%s' exists - name another file, or remove it", path);
 }
 
 /* Name and defaults; what is wrong with the description goes to the report. Looks only. */
@@ -133,11 +125,25 @@ static bool prepare(Run *run, BaseReport *report, GError **error)
     run->spec = cmd_describe(context, true, report, error);
     g_autoptr(MachineHost) look = run->spec ? cmd_host_new(context, true, error) : NULL;
     if (!look || !complete(run, look, report) || !read_wait(run, error) ||
-        !check_reachable(run, error) || !check_name(run, look, error) || !save_spec(run, error)) {
+        !check_reachable(run, error) || !check_name(run, look, error) ||
+        !check_save_path(run, error)) {
         return false;
     }
     run->host = cmd_host_new(context, false, error);
     return run->host;
+}
+
+/* Once there is a machine that it describes; with its secrets, for its owner alone. */
+static bool save_spec(const Run *run, GError **error)
+{
+    const char *path = cmd_args_text(run->context->args, "save-spec");
+    if (!path) {
+        return true;
+    }
+    g_autofree char *yaml = spec_machine_to_yaml(run->spec, true);
+    bool is_saved = base_file_write_atomic(AT_FDCWD, path, yaml, strlen(yaml), 0600, error);
+    explicit_bzero(yaml, strlen(yaml));
+    return is_saved;
 }
 
 /* --- the session --------------------------------------------------------------------------------
@@ -244,7 +250,11 @@ static int run_main(const CmdContext *context, GError **error)
         return mistakes && run.command ? STATUS_OUR_FAILURE : mistakes;
     }
     CmdLaunch launch = {context, run.host, run.spec->name, run.spec, "run", run.is_rm, run.wait};
-    int status = cmd_launch(&launch, &run.is_up, error) ? session(&run, error) : -1;
+    bool is_ready = cmd_launch(&launch, &run.is_up, error);
+    if (run.is_up && !save_spec(&run, is_ready ? error : NULL)) {
+        is_ready = false; /* of two errors the first is said */
+    }
+    int status = is_ready ? session(&run, error) : -1;
     int cleaning = clean_up(&run, *error != NULL);
     return status > 0 ? status : cleaning;
 }

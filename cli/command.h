@@ -19,7 +19,8 @@ typedef enum {
     CMD_OPERAND_NONE,
     CMD_OPERAND_MACHINE,
     CMD_OPERAND_FILE,
-    CMD_OPERAND_SHELL
+    CMD_OPERAND_SHELL,
+    CMD_OPERAND_COMMAND
 } CmdOperand;
 
 typedef struct {

@@ -28,6 +28,7 @@ static const CmdCommand *const commands[] = {
     &cmd_gc,
     &cmd_doctor,
     &cmd_completion,
+    &cmd_help,
     &cmd_version,
     &cmd_internal_start,
     &cmd_internal_end,

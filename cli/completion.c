@@ -158,10 +158,13 @@ static void append_value(GString *out, const CmdFlag *flag)
 
 static void append_operands(GString *out, const CmdCommand *command)
 {
-    static const char *const replies[] = {[CMD_OPERAND_NONE] = ":",
-                                          [CMD_OPERAND_MACHINE] = "_vm_run_reply machine",
-                                          [CMD_OPERAND_FILE] = "_vm_run_reply file",
-                                          [CMD_OPERAND_SHELL] = "_vm_run_reply words bash"};
+    g_autofree char *words = command_words(NULL);
+    g_autofree char *commands = g_strconcat("_vm_run_reply words ", words, NULL);
+    const char *const replies[] = {[CMD_OPERAND_NONE] = ":",
+                                   [CMD_OPERAND_MACHINE] = "_vm_run_reply machine",
+                                   [CMD_OPERAND_FILE] = "_vm_run_reply file",
+                                   [CMD_OPERAND_SHELL] = "_vm_run_reply words bash",
+                                   [CMD_OPERAND_COMMAND] = commands};
     g_string_append_printf(
         out,
         "        [[ $cur == -* ]] && { _vm_run_reply words \"$flags\"; return; }\n"

@@ -10,9 +10,10 @@
 #include "base/report.h"
 #include "cli/help.h"
 #include "cli/say.h"
+#include "cli/signals.h"
 
 /* `run ... -- COMMAND` passes the command's status on, so ours must be told apart from it. */
-enum { STATUS_OUR_FAILURE = 125, STATUS_CANCELLED = 130 };
+enum { STATUS_OUR_FAILURE = 125 };
 
 static bool has_command_words(const CmdCommand *command, const char *const *argv)
 {
@@ -155,6 +156,15 @@ static int run_command(const CmdCommand *command, const CmdArgs *leading, const 
     return command->handler(&context, error);
 }
 
+/* A cancelled command ends with the status of the signal that cancelled it. */
+static int error_status(const GError *error, bool is_told_apart)
+{
+    if (g_error_matches(error, VM_ERROR, VM_ERROR_CANCELLED)) {
+        return 128 + (cmd_signals_first() ? cmd_signals_first() : SIGINT);
+    }
+    return is_told_apart ? STATUS_OUR_FAILURE : base_error_row_of(error)->exit_status;
+}
+
 /* Says the error and gives the exit status of the program. */
 static int finish(const CmdCommand *command, const char *const *argv, int status, GError *error)
 {
@@ -166,9 +176,7 @@ static int finish(const CmdCommand *command, const char *const *argv, int status
     }
     if (error) {
         cmd_say_error(error);
-        status = base_error_row_of(error)->exit_status;
-        bool is_told_apart = has_command_words(command, argv) && status != STATUS_CANCELLED;
-        return is_told_apart ? STATUS_OUR_FAILURE : status;
+        return error_status(error, has_command_words(command, argv));
     }
     int flush_status = cmd_say_flush();
     return status ? status : flush_status;

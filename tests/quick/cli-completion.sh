@@ -41,6 +41,7 @@ expect 'ssh' vm-run run --wait = ss
 expect 'started boot ssh cloud-init ready' vm-run run --wait =
 expect 'kvm' vm-run run --accel k
 expect 'bash' vm-run completion ''
+expect 'restart' vm-run help re
 expect 'base.qcow2' vm-run run ba
 expect 'base.qcow2' vm-run run -f ba
 expect 'folder' vm-run --state-dir fo

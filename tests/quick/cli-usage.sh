@@ -8,6 +8,7 @@ trap 'rm -rf "$dir"' EXIT
 cd "$dir" || exit 1
 export VM_RUN_STATE_DIR=$dir/state XDG_RUNTIME_DIR=$dir/run
 n_failed=0
+: >base
 
 fail()
 {
@@ -57,6 +58,8 @@ expect 2 "${usage}rm: an operand is missing" rm --force
 expect 2 "${usage}console: an operand is missing" console
 expect 2 "${usage}seed: no output file given" seed
 expect 2 "${usage}completion: no completion for 'fish'" completion fish
+expect 2 "${usage}help: there is no command 'rnu'" help rnu
+expect 6 "^vm-run: error\\[E_EXISTS\\]: 'base' exists" run --save-spec base x.qcow2
 expect 2 "${usage}logs: --tail 'x': not a number" logs --tail x web
 
 # What isn't there.
@@ -107,7 +110,7 @@ printf 'version: 1\nname: t\nvms:\n  web:\n    image: x.qcow2\n' >spec.yaml
 # Help and version go to standard output; common flags may stand before the command.
 [[ $("$vm_run" --version) == 'vm-run '* && $("$vm_run" version) == 'vm-run '* ]] || fail "version"
 [[ $("$vm_run" --json version) == '{"v":1,"version":"'*'"}' ]] || fail "version --json"
-for help in '--help' 'run --help' '-h' 'image --help' 'image probe -h' '--help ps'; do
+for help in 'help' 'help run' 'help image' 'help image probe' '--help' 'run --help' '-h' 'image --help' 'image probe -h' '--help ps'; do
     "$vm_run" $help >out 2>err
     [[ $? == 0 && $(head -1 out) == Usage:* && ! -s err ]] || fail "vm-run $help"
 done

@@ -207,6 +207,41 @@ static void test_silence_when_said_then_wait_goes_on(void **state)
     scene_close(&scene);
 }
 
+/* What is said on standard error while `follow` runs, transfer full. */
+static char *heard_by_stderr(Scene *scene)
+{
+    g_autofree char *path = g_build_filename(scene->dir, "stderr", NULL);
+    int kept = dup(STDERR_FILENO);
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    scene->context.is_quiet = false;
+    dup2(fd, STDERR_FILENO);
+    cmd_follow(&scene->follow, NULL);
+    dup2(kept, STDERR_FILENO);
+    close(kept);
+    close(fd);
+    char *text = NULL;
+    assert_true(g_file_get_contents(path, &text, NULL, NULL));
+    g_unlink(path);
+    return text;
+}
+
+static void test_stall_when_said_then_quoted_and_escaped(void **state)
+{
+    (void)state;
+    Scene scene;
+    scene_open(&scene, SPEC_WAIT_READY);
+    happen(&scene, "stall",
+           "{\"kind\":\"emergency\",\"text\":\"x\",\"lines\":[\"You are in \\u001b[1memergency "
+           "mode\",\"\"]}");
+    g_autofree char *said = heard_by_stderr(&scene);
+    assert_string_equal(said,
+                        "vm-run: warning: machine 'web': it is in emergency mode; the last lines "
+                        "of its console:\n"
+                        "  | You are in \\x1b[1memergency mode\n"
+                        "  | \n");
+    scene_close(&scene);
+}
+
 static void test_degraded_when_not_allowed_then_error(void **state)
 {
     (void)state;
@@ -281,6 +316,7 @@ int main(void)
         cmocka_unit_test(test_events_when_written_while_waiting_then_seen),
         cmocka_unit_test(test_wait_when_hopeless_then_ended_at_once),
         cmocka_unit_test(test_silence_when_said_then_wait_goes_on),
+        cmocka_unit_test(test_stall_when_said_then_quoted_and_escaped),
         cmocka_unit_test(test_degraded_when_not_allowed_then_error),
         cmocka_unit_test(test_reboot_when_followed_then_what_was_before_does_not_count),
         cmocka_unit_test(test_lines_when_garbage_then_skipped),
