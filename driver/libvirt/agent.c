@@ -9,6 +9,7 @@
  * obey. */
 #define AGENT_CHANNEL "org.qemu.guest_agent.0"
 #define KEYS_HELD_MS  100
+#define AGENT_SENT_S  1
 
 static bool is_connected_in(const char *xml)
 {
@@ -59,14 +60,16 @@ char *virt_op_agent_command(VirtPart *part, const VirtArgs *args, GError **error
     return answer;
 }
 
-/* guest-shutdown has no answer: sent, not waited for. */
+/* guest-shutdown has no answer. With NOWAIT libvirt takes the command back before its event loop
+ * has sent it (qemuAgentSend(), libvirt 9.0), so it gets a second, which ends early when the guest
+ * does. */
 static bool tell_agent(VirtPart *part, virDomainPtr domain, const char *command)
 {
     if (!is_agent_connected(part, domain)) {
         return false;
     }
     virDomainAgentSetResponseTimeout(domain, 2, 0);
-    free(virDomainQemuAgentCommand(domain, command, VIR_DOMAIN_QEMU_AGENT_COMMAND_NOWAIT, 0));
+    free(virDomainQemuAgentCommand(domain, command, AGENT_SENT_S, 0));
     virResetLastError();
     return true;
 }
