@@ -21,6 +21,8 @@
  * and destroy.
  */
 
+#define LOCK_MS 20000 /* an end command may still be tidying the last boot */
+
 static void context_clear(StepContext *c)
 {
     for (unsigned i = 0; c->bases && c->plan && i < c->plan->disks->len; i++) {
@@ -428,7 +430,7 @@ bool machine_start(MachineHost *host, const char *name, MachineSpec *spec,
                    const MachineStartOptions *options, const MachineCallbacks *callbacks,
                    GError **error)
 {
-    g_autoptr(BaseLock) lock = machine_store_lock(host->store, name, 2000, error);
+    g_autoptr(BaseLock) lock = machine_store_lock(host->store, name, LOCK_MS, error);
     if (!lock || !check_presence(host, name, options->is_new, error)) {
         return false;
     }
