@@ -116,8 +116,8 @@ static void test_soak_memory_descriptors_and_state_stay_flat(void **state)
                   count_entries("/proc/self/task"));
     assert_int_equal(count_entries("/proc/self/fd"), fds);
     assert_int_equal(count_entries("/proc/self/task"), threads);
-#ifndef __SANITIZE_ADDRESS__ /* which keeps what was freed for a while, and looks for leaks itself \
-                              */
+#ifndef TEST_SANITIZED /* sanitizers keep what was freed for a while, and look for leaks           \
+                          themselves */
     /* under 1 KiB a thousand, and the allocator's grain */
     assert_true(grown < 1024 + (long)(n / 1000));
 #endif
