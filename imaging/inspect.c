@@ -15,8 +15,7 @@
 
 /* What a person may have set for libguestfs and its appliance builder (guestfs(3), supermin(1)). */
 static const char *const kept_env[] = {
-    "LIBGUESTFS_CACHEDIR", "LIBGUESTFS_HV",   "LIBGUESTFS_MEMSIZE",
-    "LIBGUESTFS_PATH",     "SUPERMIN_KERNEL", "SUPERMIN_MODULES",
+    "LIBGUESTFS_HV", "LIBGUESTFS_MEMSIZE", "LIBGUESTFS_PATH", "SUPERMIN_KERNEL", "SUPERMIN_MODULES",
 };
 
 /* Beside the running program, one folder up (tests of the build tree), or in ../libexec/vm-run. */
@@ -36,12 +35,13 @@ static char *find_program(GError **error)
     return NULL;
 }
 
-/* libguestfs keeps its appliance in /var/tmp; where that can't be written, in the person's cache.
- */
+/* Where libguestfs keeps its appliance: /var/tmp as usual (it would follow TMPDIR, which isn't
+ * kept), or the person's cache where that can't be written. */
 static char *cache_setting(void)
 {
-    if (g_getenv("LIBGUESTFS_CACHEDIR") || access("/var/tmp", W_OK) == 0) {
-        return NULL;
+    const char *own = g_getenv("LIBGUESTFS_CACHEDIR");
+    if (own || access("/var/tmp", W_OK) == 0) {
+        return g_strconcat("LIBGUESTFS_CACHEDIR=", own ? own : "/var/tmp", NULL);
     }
     g_autofree char *path = g_build_filename(g_get_user_cache_dir(), "vm-run", "guestfs", NULL);
     return g_mkdir_with_parents(path, 0700) == 0 ? g_strconcat("LIBGUESTFS_CACHEDIR=", path, NULL)
@@ -61,6 +61,7 @@ static GPtrArray *environment(const char *tmp)
     if (cache) {
         g_ptr_array_add(env, cache);
     }
+    g_ptr_array_add(env, g_strconcat("TMPDIR=", tmp, NULL)); /* of the appliance builder */
     g_ptr_array_add(env, g_strconcat("LIBGUESTFS_TMPDIR=", tmp, NULL));
     g_ptr_array_add(env, g_strconcat("XDG_RUNTIME_DIR=", tmp, NULL)); /* its sockets */
     g_ptr_array_add(env, NULL);

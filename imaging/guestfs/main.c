@@ -1,3 +1,4 @@
+#include <fcntl.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -7,6 +8,8 @@
 #include <unistd.h>
 #include <glib.h>
 
+#include "base/dir.h"
+#include "base/fd.h"
 #include "base/report.h"
 #include "imaging/guestfs/ask.h"
 #include "imaging/inspect.h"
@@ -48,6 +51,26 @@ static void start_timer(unsigned long timeout_ms)
     sigaction(SIGTERM, &term, NULL);
     sigaction(SIGALRM, &late, NULL);
     setitimer(ITIMER_REAL, &timer, NULL);
+}
+
+/* An appliance that was being built when we ended its builder stays as appliance.d.XXXXXXXX. While
+ * the lock is ours nobody builds one (supermin(1), --lock), so all that have such a name are dead.
+ */
+static void sweep_cache(const char *cache)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    g_autofree char *folder = g_strdup_printf("%s/.guestfs-%u", cache, geteuid());
+    autofd int dirfd = open(folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    autofd int lock_fd = openat(dirfd, "lock", O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+    g_autoptr(GDir) dir = g_dir_open(folder, 0, NULL);
+    if (!dir || lock_fd < 0 || fcntl(lock_fd, F_SETLK, &lock) != 0) {
+        return;
+    }
+    for (const char *name = g_dir_read_name(dir); name; name = g_dir_read_name(dir)) {
+        if (g_str_has_prefix(name, "appliance.d.")) {
+            base_dir_remove_tree(dirfd, name, NULL);
+        }
+    }
 }
 
 static void explain(guestfs_h *g, const char *what)
@@ -121,6 +144,10 @@ int main(int argc, char **argv)
         return 1;
     }
     bool is_done = launch(g, argv[1], strcmp(argv[2], "tcg") == 0, argv[4]) && print_answers(g);
+    g_autofree char *cache = guestfs_get_cachedir(g);
     guestfs_close(g);
+    if (is_late && cache) {
+        sweep_cache(cache);
+    }
     return is_done ? 0 : is_late ? IMG_INSPECT_LATE : 1;
 }
