@@ -36,8 +36,7 @@ static void run_clear(Run *run)
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Run, run_clear)
 
-/* --- before any effect --------------------------------------------------------------------------
- */
+/* --- before any effect ------------------------------------------------------------------------ */
 
 static bool has_user_network(const MachineSpec *spec)
 {
@@ -146,8 +145,7 @@ static bool save_spec(const Run *run, GError **error)
     return is_saved;
 }
 
-/* --- the session --------------------------------------------------------------------------------
- */
+/* --- the session ------------------------------------------------------------------------------ */
 
 static int print_machine(const Run *run, const MachineView *view)
 {
@@ -191,8 +189,7 @@ static int session(const Run *run, GError **error)
                                           : attach_console(run, view, error);
 }
 
-/* --- afterwards ---------------------------------------------------------------------------------
- */
+/* --- afterwards ------------------------------------------------------------------------------- */
 
 static void say_what_is_left(const Run *run)
 {

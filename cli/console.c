@@ -44,8 +44,7 @@ typedef struct {
     bool is_over;
 } Pump;
 
-/* --- getting there ------------------------------------------------------------------------------
- */
+/* --- getting there ---------------------------------------------------------------------------- */
 
 static BaseLock *take_lock(int dirfd, bool is_forced, GError **error)
 {
@@ -99,8 +98,7 @@ static int watch_folder(const char *dir, GError **error)
     return base_fd_steal(&fd);
 }
 
-/* --- the pump -----------------------------------------------------------------------------------
- */
+/* --- the pump --------------------------------------------------------------------------------- */
 
 static void stop(Pump *pump, CmdConsoleEnd end)
 {

@@ -60,8 +60,7 @@ static void quote_lines(State *state, const json_t *event)
     }
 }
 
-/* --- stages -------------------------------------------------------------------------------------
- */
+/* --- stages ----------------------------------------------------------------------------------- */
 
 /* A stage that began shows that the guest booted; one that is done may be a level of its own. */
 static void note_levels(State *state, Stage stage, bool is_done)
@@ -86,8 +85,7 @@ static void on_stage(State *state, const json_t *event, double t_s)
     note_levels(state, stage, g_str_equal(what, "done"));
 }
 
-/* --- stalls -------------------------------------------------------------------------------------
- */
+/* --- stalls ----------------------------------------------------------------------------------- */
 
 typedef enum { STALL_SAID, STALL_FATAL, STALL_TIMEOUT } StallWeight;
 
@@ -145,8 +143,7 @@ static void on_stall(State *state, const json_t *event, double t_s)
     }
 }
 
-/* --- provisioning -------------------------------------------------------------------------------
- */
+/* --- provisioning ----------------------------------------------------------------------------- */
 
 /* "module 'x': message (and 2 more)" of the errors that were reported. */
 static char *describe_errors(const json_t *event)
@@ -191,8 +188,7 @@ static void on_provision(State *state, const json_t *event, double t_s)
     quote_lines(state, event);
 }
 
-/* --- reboot, pause and end ----------------------------------------------------------------------
- */
+/* --- reboot, pause and end -------------------------------------------------------------------- */
 
 /* The stages from firmware on begin again. */
 static void on_reboot(State *state, const json_t *event, double t_s)
@@ -228,8 +224,7 @@ static void on_end(State *state, const json_t *event, double t_s)
               *detail ? " (" : "", detail, *detail ? ")" : "");
 }
 
-/* --- the loop -----------------------------------------------------------------------------------
- */
+/* --- the loop --------------------------------------------------------------------------------- */
 
 static const struct {
     const char *type;

@@ -34,8 +34,7 @@ MachineConnectionPlaces machine_connection_places(void)
     };
 }
 
-/* --- choosing ------------------------------------------------------------------------------------
- */
+/* --- choosing --------------------------------------------------------------------------------- */
 
 bool machine_connection_socket_answers(const char *path, pid_t *out_pid)
 {
@@ -132,8 +131,7 @@ char *machine_connection_choose(const MachineConnectionPlaces *places, const cha
     return usual_uri(places, state_dir, out_why);
 }
 
-/* --- opening -------------------------------------------------------------------------------------
- */
+/* --- opening ---------------------------------------------------------------------------------- */
 
 static bool open_embed(MachineConnection *connection, GError **error)
 {
@@ -187,8 +185,7 @@ VirtConn *machine_connection_virt(MachineConnection *connection)
     return connection->virt;
 }
 
-/* --- facts ---------------------------------------------------------------------------------------
- */
+/* --- facts ------------------------------------------------------------------------------------ */
 
 static void add_system_facts(HostFacts *facts, const MachineConnectionPlaces *places)
 {

@@ -21,8 +21,7 @@ VirtConn *machine_connection_virt(MachineConnection *connection); /* borrowed */
 /* All facts: local, libvirt's, the KVM judgement, the user of QEMU, the network namespace. */
 bool machine_connection_facts(MachineConnection *connection, HostFacts *facts, GError **error);
 
-/* --- the choice alone, for doctor and messages ---------------------------------------------------
- */
+/* --- the choice alone, for doctor and messages ------------------------------------------------ */
 
 /* Where things are; the usual ones but in tests. */
 typedef struct {

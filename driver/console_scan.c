@@ -96,8 +96,7 @@ void console_scan_init(ConsoleScan *scan)
     memset(scan, 0, sizeof *scan);
 }
 
-/* --- comparing -----------------------------------------------------------------------------------
- */
+/* --- comparing -------------------------------------------------------------------------------- */
 
 static const char *skip_spaces(const char *text)
 {
@@ -171,8 +170,7 @@ static ConsoleSign look(const ConsoleScan *scan, bool is_ended)
     return CONSOLE_NOTHING;
 }
 
-/* --- collecting ----------------------------------------------------------------------------------
- */
+/* --- collecting ------------------------------------------------------------------------------- */
 
 static ConsoleSign tell(ConsoleScan *scan, bool is_ended)
 {

@@ -33,8 +33,7 @@ void machine_check_free(MachineCheck *check)
     }
 }
 
-/* --- verdicts ------------------------------------------------------------------------------------
- */
+/* --- verdicts --------------------------------------------------------------------------------- */
 
 G_GNUC_PRINTF(2, 3) static void pass(MachineCheck *check, const char *format, ...)
 {
@@ -57,8 +56,7 @@ static void find_fault(MachineCheck *check, DoctorLevel level, char *remedy, con
     check->remedy = remedy;
 }
 
-/* --- checks: each looks at a few members; one that doesn't concern this host says nothing --------
- */
+/* --- checks: each looks at a few members; one that doesn't concern this host says nothing ----- */
 
 static void check_cpu(const DoctorProbe *p, MachineCheck *check)
 {

@@ -38,8 +38,7 @@ void doctor_probe_free(DoctorProbe *p)
     g_free(p);
 }
 
-/* --- accounts ------------------------------------------------------------------------------------
- */
+/* --- accounts --------------------------------------------------------------------------------- */
 
 static bool account_has_group(const char *name, gid_t primary, gid_t gid)
 {
@@ -87,8 +86,7 @@ static void probe_accounts(DoctorProbe *p)
     p->has_qemu_account = getpwnam("libvirt-qemu") || getpwnam("qemu");
 }
 
-/* --- the state directory -------------------------------------------------------------------------
- */
+/* --- the state directory ---------------------------------------------------------------------- */
 
 /* `path` or the nearest folder above it that exists. */
 static char *nearest_existing(const char *path)
@@ -154,8 +152,7 @@ static void probe_state_dir(DoctorProbe *p)
     p->free_inodes = is_known && vfs.f_files > 0 ? (uint64_t)vfs.f_favail : UINT64_MAX;
 }
 
-/* --- libvirt -------------------------------------------------------------------------------------
- */
+/* --- libvirt ---------------------------------------------------------------------------------- */
 
 /* "QEMU emulator version 7.2.22 (Debian ...)": "7.2.22". */
 static char *ask_version(const char *emulator)
@@ -230,8 +227,7 @@ static void probe_qemu_reach(DoctorProbe *p)
     }
 }
 
-/* --- the rest ------------------------------------------------------------------------------------
- */
+/* --- the rest --------------------------------------------------------------------------------- */
 
 static void probe_kernel(DoctorProbe *p)
 {

@@ -47,8 +47,7 @@ static void note(Gc *gc, char *object, const char *action, GError *problem)
     g_ptr_array_add(gc->items, item);
 }
 
-/* --- machines
- * ----------------------------------------------------------------------------------------- */
+/* --- machines --------------------------------------------------------------------------------- */
 
 static const char *what_is_cut_off(const Journal *journal, bool is_ended)
 {
@@ -152,8 +151,7 @@ static void collect_half_folders(Gc *gc)
     }
 }
 
-/* --- what lies outside the folders
- * ----------------------------------------------------------------------- */
+/* --- what lies outside the folders ------------------------------------------------------------ */
 
 /* The name in "vm-run:<our state dir>:<name>", NULL: another state directory's. */
 static const char *our_name(const Gc *gc, const char *full_id)

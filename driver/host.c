@@ -48,9 +48,17 @@ MachineStore *machine_host_store(MachineHost *host)
 
 VirtConn *machine_host_virt(MachineHost *host, const char *uri, GError **error)
 {
+    /* Machines of one state directory may run on several connections: each is asked on its own. */
+    if (host->connection && uri && strcmp(uri, host->uri) != 0) {
+        machine_host_release(host);
+    }
     if (!host->connection) {
-        const char *wish = uri ? uri : host->connect;
-        host->connection = machine_connection_open(host->store->dir, wish, error);
+        const char *why = NULL;
+        MachineConnectionPlaces places = machine_connection_places();
+        g_autofree char *chosen =
+            machine_connection_choose(&places, host->store->dir, uri ? uri : host->connect, &why);
+        host->connection = machine_connection_open(host->store->dir, chosen, error);
+        host->uri = host->connection ? g_steal_pointer(&chosen) : NULL;
     }
     return host->connection ? machine_connection_virt(host->connection) : NULL;
 }
@@ -59,6 +67,7 @@ void machine_host_release(MachineHost *host)
 {
     machine_connection_close(host->connection);
     host->connection = NULL;
+    g_clear_pointer(&host->uri, g_free);
 }
 
 HostFacts *machine_host_facts(MachineHost *host, GError **error)
@@ -73,8 +82,7 @@ HostFacts *machine_host_facts(MachineHost *host, GError **error)
     return g_steal_pointer(&facts);
 }
 
-/* --- clocks -------------------------------------------------------------------------------------
- */
+/* --- clocks ----------------------------------------------------------------------------------- */
 
 char *machine_now_text(void)
 {
@@ -90,8 +98,7 @@ uint64_t machine_boottime_ms(void)
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-/* --- boot.json -----------------------------------------------------------------------------------
- */
+/* --- boot.json -------------------------------------------------------------------------------- */
 
 void machine_forward_free(void *data)
 {
@@ -206,8 +213,7 @@ bool machine_qemu_end(const MachineBoot *boot, GError **error)
     return base_proc_wait_end(pidfd, QEMU_KILL_MS, error);
 }
 
-/* --- the other files
- * ------------------------------------------------------------------------------ */
+/* --- the other files -------------------------------------------------------------------------- */
 
 MachinePlan *machine_record_load(int dirfd, GError **error)
 {

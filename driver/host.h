@@ -9,6 +9,7 @@ struct MachineHost {
     MachineStore *store;
     char *connect;                 /* as asked for, NULL: the usual choice */
     MachineConnection *connection; /* NULL while nothing needs it */
+    char *uri;                     /* of the connection */
 };
 
 /* The connection for `uri` (NULL: the usual choice), opened at the first call; borrowed until
@@ -50,8 +51,7 @@ bool machine_history_save(int dirfd, const char *created, unsigned boots, GError
 char *machine_now_text(void);
 uint64_t machine_boottime_ms(void);
 
-/* --- undo: stop, destroy, rollback and crash recovery are this one function
- * --------------------------------------- */
+/* --- undo: stop, destroy, rollback and crash recovery are this one function ------------------- */
 typedef enum { UNDO_BOOT, UNDO_ALL } UndoScope;
 
 /* Walks the plan's steps backwards and undoes those in scope; goes on after a failure. The caller

@@ -20,8 +20,7 @@
  */
 #define REPLY_MAX_BYTES (4 * 1024 * 1024)
 
-/* --- the asker
- * --------------------------------------------------------------------------------------- */
+/* --- the asker -------------------------------------------------------------------------------- */
 
 static char *request_text(MachineHost *host, const char *name, const MachineSpec *spec,
                           const MachineStartOptions *options)
@@ -162,8 +161,7 @@ bool machine_launch(MachineHost *host, const char *name, MachineSpec *spec,
     return is_ok;
 }
 
-/* --- the starter
- * ---------------------------------------------------------------------------------------- */
+/* --- the starter ------------------------------------------------------------------------------ */
 
 typedef struct {
     int request_fd, reply_fd;

@@ -24,8 +24,7 @@ MachineStore *machine_host_store(MachineHost *host); /* borrowed */
 /* Opens the connection and fills facts; for doctor. Transfer full. */
 HostFacts *machine_host_facts(MachineHost *host, GError **error);
 
-/* --- looking: files and /proc only, no libvirt, < 50 ms for hundreds of machines
- * ------------------------------- */
+/* --- looking: files and /proc only, no libvirt, < 50 ms for hundreds of machines -------------- */
 typedef enum {
     MACHINE_STATUS_STARTING, /* somebody is at it right now */
     MACHINE_STATUS_RUNNING,
@@ -74,9 +73,7 @@ char *machine_view_to_json(const MachineView *view);
 /* The spec as it was asked for (from spec.json, 0600), transfer full. */
 MachineSpec *machine_spec_load(MachineHost *host, const char *name, GError **error);
 
-/* --- doing
- * ------------------------------------------------------------------------------------------------------
- */
+/* --- doing ------------------------------------------------------------------------------------ */
 typedef struct {
     const char *command;   /* "run", "start", "restart": for the event */
     bool is_rm;            /* remove the machine when it ends */
@@ -139,7 +136,8 @@ GPtrArray *machine_gc(MachineHost *host, bool is_dry_run, GError **error);
 
 /* Fills ssh_addr and ssh_port of a running machine where no forward gave them: the address that its
  * guest agent tells for one of its NICs (a hint of the guest's, only used to connect to, with the
- * host key checked). NOT_FOUND: nobody knows it. Asks libvirt only without a forward; 5 s at most. */
+ * host key checked). NOT_FOUND: nobody knows it. Asks libvirt only without a forward; 5 s at most.
+ */
 bool machine_view_find_address(MachineHost *host, MachineView *view, GError **error);
 
 /* Live numbers, one libvirt call. JSON object, one line, transfer full. */

@@ -87,8 +87,7 @@ void machine_plan_free(MachinePlan *plan)
     g_free(plan);
 }
 
-/* --- decisions ----------------------------------------------------------------------------------
- */
+/* --- decisions -------------------------------------------------------------------------------- */
 
 static void decide_accel(MachinePlan *plan, const PlanInput *in, BaseReport *report)
 {
@@ -162,8 +161,7 @@ static void decide_machine(MachinePlan *plan, const PlanInput *in, BaseReport *r
     }
 }
 
-/* --- disks --------------------------------------------------------------------------------------
- */
+/* --- disks ------------------------------------------------------------------------------------ */
 
 static char *disk_target(SpecBus bus, unsigned index)
 {
@@ -229,8 +227,7 @@ static void plan_disks(MachinePlan *plan, const PlanInput *in, BaseReport *repor
     }
 }
 
-/* --- NICs and ports ------------------------------------------------------------------------------
- */
+/* --- NICs and ports --------------------------------------------------------------------------- */
 
 static void plan_nic(MachinePlan *plan, const SpecNetwork *from, const PlanInput *in,
                      BaseReport *report)
@@ -307,8 +304,7 @@ static void plan_forwards(MachinePlan *plan, const MachineSpec *spec)
     }
 }
 
-/* --- the list
- * ------------------------------------------------------------------------------------- */
+/* --- the list --------------------------------------------------------------------------------- */
 
 static void add_step(MachinePlan *plan, StepKind kind, unsigned index)
 {

@@ -51,8 +51,7 @@ static bool is_cancelled(const StepContext *c, GError **error)
     return false;
 }
 
-/* --- looking
- * --------------------------------------------------------------------------------------- */
+/* --- looking ---------------------------------------------------------------------------------- */
 
 static bool fetch_progress(uint64_t done, uint64_t total, void *data)
 {
@@ -228,8 +227,7 @@ static bool look_at_keys(StepContext *c, const char *name, GError **error)
     return true;
 }
 
-/* --- deciding
- * ---------------------------------------------------------------------------------------- */
+/* --- deciding --------------------------------------------------------------------------------- */
 
 static bool decide(StepContext *c, const char *name, const MachinePlan *record, GArray *images,
                    GError **error)
@@ -257,8 +255,7 @@ static bool decide(StepContext *c, const char *name, const MachinePlan *record, 
     return c->plan || (base_report_check(report, error), false);
 }
 
-/* --- doing
- * ------------------------------------------------------------------------------------------- */
+/* --- doing ------------------------------------------------------------------------------------ */
 
 /* "overlay.before=kill" and the like, for fault tests. */
 static bool fault(StepKind kind, const char *when, GError **error)

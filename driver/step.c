@@ -18,8 +18,7 @@
 #include "imaging/overlay.h"
 #include "net/tap.h"
 
-/* --- telling ------------------------------------------------------------------------------------
- */
+/* --- telling ---------------------------------------------------------------------------------- */
 
 typedef struct {
     char *type, *members;
@@ -63,8 +62,7 @@ void machine_step_stage(StepContext *c, Stage stage, const char *state, const ch
     json_decref(members);
 }
 
-/* --- directory -----------------------------------------------------------------------------------
- */
+/* --- directory -------------------------------------------------------------------------------- */
 
 static bool write_text(int dirfd, const char *name, const char *text, GError **error)
 {
@@ -168,8 +166,7 @@ static bool directory_undo(MachineHost *host, const MachinePlan *plan, int dirfd
     return base_dir_remove_tree(machines_fd, gone, error);
 }
 
-/* --- disks
- * ---------------------------------------------------------------------------------------- */
+/* --- disks ------------------------------------------------------------------------------------ */
 
 static bool copy_progress(uint64_t done, uint64_t total, void *data)
 {
@@ -229,8 +226,7 @@ static bool disk_undo(MachineHost *host G_GNUC_UNUSED, const MachinePlan *plan, 
     return unlink_in(dirfd, disk->file, error);
 }
 
-/* --- seed
- * ----------------------------------------------------------------------------------------- */
+/* --- seed ------------------------------------------------------------------------------------- */
 
 static SeedTexts *build_seed(StepContext *c)
 {
@@ -271,8 +267,7 @@ static bool seed_undo(MachineHost *host G_GNUC_UNUSED, const MachinePlan *plan G
     return unlink_in(dirfd, "seed.iso", error);
 }
 
-/* --- sockets' folder
- * -------------------------------------------------------------------------------- */
+/* --- sockets' folder -------------------------------------------------------------------------- */
 
 static bool run_dir_apply(StepContext *c, unsigned index G_GNUC_UNUSED, GError **error)
 {
@@ -321,8 +316,7 @@ static bool run_dir_undo(MachineHost *host, const MachinePlan *plan, int dirfd G
     return base_dir_remove_tree(parent_fd, base, error);
 }
 
-/* --- taps
- * --------------------------------------------------------------------------------------------- */
+/* --- taps ------------------------------------------------------------------------------------- */
 
 static bool tap_apply(StepContext *c, unsigned index, GError **error)
 {
@@ -353,8 +347,7 @@ static bool tap_undo(MachineHost *host G_GNUC_UNUSED, const MachinePlan *plan,
     return false;
 }
 
-/* --- the table
- * -------------------------------------------------------------------------------------- */
+/* --- the table -------------------------------------------------------------------------------- */
 
 static const StepRow rows[] = {
     [STEP_DIRECTORY] = {UNDO_ALL, -1, false, directory_apply, directory_undo},

@@ -27,8 +27,7 @@ static VirtConn *conn_of(StepContext *c, GError **error)
     return machine_host_virt(c->host, c->plan->uri, error);
 }
 
-/* --- define
- * ------------------------------------------------------------------------------------------ */
+/* --- define ----------------------------------------------------------------------------------- */
 
 /* UEFI variables: a private copy of the firmware's template, made once and kept with the machine.
  */
@@ -88,8 +87,7 @@ bool step_define_undo(MachineHost *host, const MachinePlan *plan, int dirfd G_GN
     return conn && virt_undefine(conn, plan->ident->uuid, error);
 }
 
-/* --- boot
- * --------------------------------------------------------------------------------------------- */
+/* --- boot ------------------------------------------------------------------------------------- */
 
 static int open_disk_file(StepContext *c, const char *file, bool is_writable, GError **error)
 {
@@ -203,8 +201,7 @@ bool step_boot_undo(MachineHost *host, const MachinePlan *plan, int dirfd,
     return conn && virt_destroy(conn, plan->ident->uuid, error);
 }
 
-/* --- forward
- * ------------------------------------------------------------------------------------------ */
+/* --- forward ---------------------------------------------------------------------------------- */
 
 static const PlanNic *user_nic(const MachinePlan *plan)
 {
@@ -275,8 +272,7 @@ bool step_forward_undo(MachineHost *host G_GNUC_UNUSED, const MachinePlan *plan 
     return true;
 }
 
-/* --- watch
- * -------------------------------------------------------------------------------------------- */
+/* --- watch ------------------------------------------------------------------------------------ */
 
 static json_t *end_command(const StepContext *c)
 {

@@ -81,8 +81,7 @@ bool machine_undo(MachineHost *host, const MachinePlan *plan, int dirfd, const U
     return true;
 }
 
-/* --- recovery
- * ------------------------------------------------------------------------------------------ */
+/* --- recovery --------------------------------------------------------------------------------- */
 
 /* A folder without a readable record holds nothing outside itself that its name doesn't tell: the
  * plan's names follow from the identity. */

@@ -66,8 +66,7 @@ void machine_view_free(MachineView *view)
     g_free(view);
 }
 
-/* --- filling
- * ------------------------------------------------------------------------------------------- */
+/* --- filling ---------------------------------------------------------------------------------- */
 
 static void fill_from_plan(MachineView *view, MachinePlan *plan)
 {
@@ -213,9 +212,7 @@ MachineView *machine_view_load(MachineHost *host, const char *name, GError **err
     return g_steal_pointer(&view);
 }
 
-/* --- JSON
- * --------------------------------------------------------------------------------------------------
- */
+/* --- JSON ------------------------------------------------------------------------------------- */
 
 static void put(json_t *object, const char *key, const char *text)
 {

@@ -22,8 +22,7 @@
 #define ANSWER_MAX    1024
 #define KILL_AFTER_MS 2000
 
-/* --- starting one ------------------------------------------------------------------------------
- */
+/* --- starting one ----------------------------------------------------------------------------- */
 
 typedef struct {
     char *const *argv;
@@ -165,8 +164,7 @@ pid_t machine_watch_exec(const char *watch_program, const char *const *argv, int
                          error);
 }
 
-/* --- talking to one ----------------------------------------------------------------------------
- */
+/* --- talking to one --------------------------------------------------------------------------- */
 
 /* One line, without its end; NULL: none in time (TIMEOUT) or at all (HOST). */
 static char *read_answer(int fd, GError **error)
@@ -275,8 +273,7 @@ bool machine_watch_begin(const char *watch_program, const char *machine_dir, GEr
     return begin_replacement(watch_program, canonical, error);
 }
 
-/* --- finding and ending one --------------------------------------------------------------------
- */
+/* --- finding and ending one ------------------------------------------------------------------- */
 
 static pid_t lock_holder(int fd)
 {

@@ -3,6 +3,7 @@
 import os
 import re
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,7 +11,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.environ["SOURCE_DIR"], "tests", "lib"))
-from vmrun import Failure, Place, expect, main, need, wait_until
+from vmrun import BUILD, VM_RUN, Place, expect, main, need, wait_until
 
 TINY = need("tiny")
 RUN = ["run", TINY, "--memory", "256MiB"]
@@ -211,6 +212,21 @@ def a_full_disk_undoes_all():
                 subprocess.run(["umount", small], check=True)
 
 
+def a_missing_part_is_named_and_nothing_is_left():
+    with Place() as p:
+        parts = os.path.join(p.root, "bin")
+        os.makedirs(parts)
+        for missing in ("vm-run-watch", "vm-run-embed", "vm-run-domain.so", "vm-run-iso.so"):
+            shutil.rmtree(parts)
+            shutil.copytree(BUILD, parts, ignore=lambda _, names: [n for n in names if not n.startswith("vm-run") or n == missing])
+            p.vm_run = os.path.join(parts, "vm-run")
+            done = p.run(*RUN, "--name", "m", "-d", "--wait", "started")
+            expect(done.returncode in (4, 5), f"without {missing}: exit {done.returncode}: {done.stderr}")
+            expect(missing in done.stderr, f"without {missing}: {done.stderr}")
+            p.vm_run = VM_RUN
+            expect(not p.names(), f"without {missing}: left {p.names()}")
+
+
 def secrets_are_in_0600_files_only():
     canary = f"S3CR3T-{os.getpid()}-canary"
     with Place() as p:
@@ -267,5 +283,5 @@ def a_damaged_record_destroys_nothing():
 
 main([command_passes_output_and_status_and_leaves_nothing, others_look_and_stop_while_one_follows, guest_powers_itself_off,
       guest_reboots_and_the_machine_stays, crashes_tell_how_it_ended, a_host_reboot_is_survived, two_runs_of_one_name,
-      a_taken_port_is_an_error_that_names_its_holder, nothing_bootable_is_said_at_once, a_full_disk_undoes_all,
+      a_taken_port_is_an_error_that_names_its_holder, nothing_bootable_is_said_at_once, a_full_disk_undoes_all, a_missing_part_is_named_and_nothing_is_left,
       secrets_are_in_0600_files_only, a_damaged_record_destroys_nothing])
