@@ -17,9 +17,9 @@ static const char *const folders[] = {
     VM_LIBDIR "/vm-run",
 };
 
-/* The folder of the running program, NULL when /proc does not tell. Transfer full. */
-static char *program_folder(void)
+static gpointer read_program_folder(gpointer unused)
 {
+    (void)unused;
     char path[PATH_MAX];
     ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
     if (n <= 0) {
@@ -29,10 +29,18 @@ static char *program_folder(void)
     return g_path_get_dirname(path);
 }
 
+/* The folder of the running program, NULL when /proc does not tell. Transfer none. Read once: after
+ * unshare(CLONE_NEWNS) the link may name a path of the namespace that was left. */
+static const char *program_folder(void)
+{
+    static GOnce once = G_ONCE_INIT; /* a constant of this process */
+    return g_once(&once, read_program_folder, NULL);
+}
+
 /* Transfer full, NULL when the part is in none of the folders. */
 static char *find_part(const char *name)
 {
-    g_autofree char *program = program_folder();
+    const char *program = program_folder();
     for (gsize i = 0; i < G_N_ELEMENTS(folders); i++) {
         bool is_absolute = *folders[i] == '/';
         if (!is_absolute && !program) {
