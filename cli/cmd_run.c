@@ -14,6 +14,8 @@
 #include "cli/say.h"
 #include "cli/signals.h"
 #include "cli/ssh.h"
+#include "imaging/fetch.h"
+#include "imaging/source.h"
 
 enum { STATUS_OUR_FAILURE = 125 };
 
@@ -84,6 +86,20 @@ static bool check_name(const Run *run, MachineHost *look, GError **error)
         name);
 }
 
+/* A start looks again, at the file that it uses; here so that a slip of the pen makes nothing. */
+static bool check_image(const Run *run, GError **error)
+{
+    static const int formats[] = {[SPEC_IMAGE_FORMAT_AUTO] = -1,
+                                  [SPEC_IMAGE_FORMAT_QCOW2] = IMG_FORMAT_QCOW2,
+                                  [SPEC_IMAGE_FORMAT_RAW] = IMG_FORMAT_RAW};
+    if (img_fetch_is_url(run->spec->image)) {
+        return true;
+    }
+    g_autoptr(ImgSource) source =
+        img_source_open(run->spec->image, NULL, formats[run->spec->image_format], error);
+    return source;
+}
+
 /* A file that is there may be the only copy of what somebody wrote. */
 static bool check_save_path(const Run *run, GError **error)
 {
@@ -124,7 +140,7 @@ static bool prepare(Run *run, BaseReport *report, GError **error)
     run->spec = cmd_describe(context, true, report, error);
     g_autoptr(MachineHost) look = run->spec ? cmd_host_new(context, true, error) : NULL;
     if (!look || !complete(run, look, report) || !read_wait(run, error) ||
-        !check_reachable(run, error) || !check_name(run, look, error) ||
+        !check_reachable(run, error) || !check_name(run, look, error) || !check_image(run, error) ||
         !check_save_path(run, error)) {
         return false;
     }

@@ -52,7 +52,8 @@ void cmd_table_print(const CmdTable *table, FILE *out)
     for (guint column = 0; column < table->n_columns; column++) {
         print_cell(table, column, table->titles[column], out);
     }
-    for (guint i = 0; i < table->cells->len; i++) {
-        print_cell(table, i % table->n_columns, table->cells->pdata[i], out);
+    for (guint i = 0, column = 0; i < table->cells->len; i++) {
+        print_cell(table, column, table->cells->pdata[i], out);
+        column = column + 1 == table->n_columns ? 0 : column + 1;
     }
 }

@@ -9,6 +9,7 @@ cd "$dir" || exit 1
 export VM_RUN_STATE_DIR=$dir/state XDG_RUNTIME_DIR=$dir/run
 n_failed=0
 : >base
+truncate -s 1M base.raw
 
 fail()
 {
@@ -59,7 +60,7 @@ expect 2 "${usage}console: an operand is missing" console
 expect 2 "${usage}seed: no output file given" seed
 expect 2 "${usage}completion: no completion for 'fish'" completion fish
 expect 2 "${usage}help: there is no command 'rnu'" help rnu
-expect 6 "^vm-run: error\\[E_EXISTS\\]: 'base' exists" run --save-spec base x.qcow2
+expect 6 "^vm-run: error\\[E_EXISTS\\]: 'base' exists" run --save-spec base base.raw
 expect 2 "${usage}logs: --tail 'x': not a number" logs --tail x web
 
 # What isn't there.
@@ -68,6 +69,9 @@ for command in show logs console ssh events stats start stop restart 'rm --force
 done
 expect 125 '^vm-run: error\[E_NOT_FOUND\]: ' ssh web -- true
 expect 5 'error\[E_NOT_FOUND\]: .*none.qcow2' image probe none.qcow2
+expect 5 'error\[E_NOT_FOUND\]: .*none.qcow2' run none.qcow2
+expect 125 'error\[E_NOT_FOUND\]: .*none.qcow2' run --rm none.qcow2 -- true
+expect 13 'error\[E_IMAGE\]: ' run --set image_format=qcow2 base.raw
 expect 5 'error\[E_NOT_FOUND\]: .*none.yaml' check none.yaml
 
 # Of several machines each is tried.
