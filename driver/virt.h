@@ -55,7 +55,8 @@ bool virt_start(VirtConn *conn, const char *uuid, const VirtDiskFd *fds, unsigne
                 GError **error);
 /* Looked at again with a monitor call (state straight after opening is stale). */
 bool virt_state(VirtConn *conn, const char *uuid, VirtState *out_state, GError **error);
-/* Asks the guest to end: by its agent when that is connected, and by ACPI. Returns at once. */
+/* Asks the guest to end: by ACPI, and by its agent when that answers. Takes about a second with an
+ * agent (4 s at most), without waiting for the guest. */
 bool virt_shutdown(VirtConn *conn, const char *uuid, GError **error);
 bool virt_reboot(VirtConn *conn, const char *uuid, GError **error);
 /* SIGTERM, SIGKILL; success when there is no such domain or it is off already. */

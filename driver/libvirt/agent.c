@@ -8,8 +8,12 @@
 /* Asking the guest: by its agent, by ACPI, by the keyboard. Nothing here waits for the guest to
  * obey. */
 #define AGENT_CHANNEL "org.qemu.guest_agent.0"
-#define KEYS_HELD_MS  100
-#define AGENT_SENT_S  1
+
+enum {
+    KEYS_HELD_MS = 100,
+    PING_S = 3, /* a guest under TCG on a busy host */
+    SENT_S = 1,
+};
 
 static bool is_connected_in(const char *xml)
 {
@@ -60,16 +64,33 @@ char *virt_op_agent_command(VirtPart *part, const VirtArgs *args, GError **error
     return answer;
 }
 
-/* guest-shutdown has no answer. With NOWAIT libvirt takes the command back before its event loop
- * has sent it (qemuAgentSend(), libvirt 9.0), so it gets a second, which ends early when the guest
- * does. */
-static bool tell_agent(VirtPart *part, virDomainPtr domain, const char *command)
+/* Does it answer? */
+static bool is_agent_alive(virDomainPtr domain)
+{
+    char *pong = virDomainQemuAgentCommand(domain, "{\"execute\":\"guest-ping\"}", PING_S, 0);
+    bool is_alive = pong;
+    free(pong);
+    virResetLastError();
+    return is_alive;
+}
+
+/*
+ * Tells a living agent to end the guest ("powerdown", "reboot"); false: there is none.
+ * guest-shutdown has no answer, and with VIR_DOMAIN_QEMU_AGENT_COMMAND_NOWAIT libvirt 9.0 may drop
+ * a command before it was written: so it is waited for in vain.
+ */
+static bool tell_agent(VirtPart *part, virDomainPtr domain, const char *mode)
 {
     if (!is_agent_connected(part, domain)) {
         return false;
     }
-    virDomainAgentSetResponseTimeout(domain, 2, 0);
-    free(virDomainQemuAgentCommand(domain, command, AGENT_SENT_S, 0));
+    virDomainAgentSetResponseTimeout(domain, PING_S, 0);
+    if (!is_agent_alive(domain)) {
+        return false;
+    }
+    g_autofree char *command =
+        g_strdup_printf("{\"execute\":\"guest-shutdown\",\"arguments\":{\"mode\":\"%s\"}}", mode);
+    free(virDomainQemuAgentCommand(domain, command, SENT_S, 0));
     virResetLastError();
     return true;
 }
@@ -92,8 +113,7 @@ char *virt_op_shutdown(VirtPart *part, const VirtArgs *args, GError **error)
         virt_error_set(error, "cannot press the domain's power button");
         return NULL;
     }
-    tell_agent(part, domain,
-               "{\"execute\":\"guest-shutdown\",\"arguments\":{\"mode\":\"powerdown\"}}");
+    tell_agent(part, domain, "powerdown");
     return virt_answer_true();
 }
 
@@ -109,9 +129,7 @@ char *virt_op_reboot(VirtPart *part, const VirtArgs *args, GError **error)
     if (!domain) {
         return NULL;
     }
-    if (part->kind != VIRT_KIND_TEST &&
-        tell_agent(part, domain,
-                   "{\"execute\":\"guest-shutdown\",\"arguments\":{\"mode\":\"reboot\"}}")) {
+    if (part->kind != VIRT_KIND_TEST && tell_agent(part, domain, "reboot")) {
         return virt_answer_true();
     }
     int result = part->kind == VIRT_KIND_TEST

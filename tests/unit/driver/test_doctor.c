@@ -73,8 +73,7 @@ static void seed_disconnected(DoctorProbe *p, VmError code, const char *text)
     set(&p->connect_error, text);
 }
 
-/* --- the faults ----------------------------------------------------------------------------------
- */
+/* --- the faults --------------------------------------------------------- */
 
 static void no_virt(DoctorProbe *p)
 {

@@ -72,8 +72,7 @@ static void test_probe_local_agrees_with_this_host(void **context)
     assert_true(facts->memory_bytes > 64 * 1024 * 1024);
 }
 
-/* --- firmware ------------------------------------------------------------------------------------
- */
+/* --- firmware ----------------------------------------------------------- */
 
 typedef struct {
     char *dir, *one, *two;
@@ -181,8 +180,7 @@ static void test_firmware_damaged_descriptors_are_passed_over(void **context)
     remove_folders(&f);
 }
 
-/* --- QEMU's user ---------------------------------------------------------------------------------
- */
+/* --- QEMU's user -------------------------------------------------------- */
 
 static void test_system_user_comes_from_qemu_conf(void **context)
 {
