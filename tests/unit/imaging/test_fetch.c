@@ -29,6 +29,13 @@ typedef struct {
 
 static Site site;
 
+/* A server never outlives its test, however that ends. */
+static void die_with_parent(void *data)
+{
+    (void)data;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+}
+
 static void start_server(Server *server, char *cert, char *key)
 {
     char *argv[] = {
@@ -37,7 +44,7 @@ static void start_server(Server *server, char *cert, char *key)
     int out = -1;
     g_autoptr(GError) error = NULL;
     if (!g_spawn_async_with_pipes(NULL, argv, NULL, G_SPAWN_SEARCH_PATH | G_SPAWN_DO_NOT_REAP_CHILD,
-                                  NULL, NULL, &server->pid, NULL, &out, NULL, &error)) {
+                                  die_with_parent, NULL, &server->pid, NULL, &out, NULL, &error)) {
         fail_msg("%s", error->message);
     }
     char line[16] = "";
