@@ -11,7 +11,6 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -30,10 +29,24 @@ typedef struct {
     pid_t pid;
 } Qemu;
 
-static void await_path(const char *path)
+/* Between bind(2) and listen(2) the path is there and refuses: the kernel's list says when it
+ * listens (flag SO_ACCEPTCON, 00010000, of proc(5)). */
+static bool is_listening(const char *path)
 {
-    struct stat file;
-    for (int i = 0; i < 1000 && stat(path, &file) != 0; i++) {
+    g_autofree char *sockets = NULL;
+    assert_true(g_file_get_contents("/proc/net/unix", &sockets, NULL, NULL));
+    g_auto(GStrv) lines = g_strsplit(sockets, "\n", -1);
+    for (char **line = lines; *line; line++) {
+        if (g_str_has_suffix(*line, path) && strstr(*line, " 00010000 ")) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void await_listener(const char *path)
+{
+    for (int i = 0; i < 1000 && !is_listening(path); i++) {
         poll(NULL, 0, 10);
     }
 }
@@ -53,7 +66,7 @@ static int start_qemu(void **state)
                "virtio-net-pci,netdev=hostnet0", "-qmp", monitor, NULL);
         _exit(127);
     }
-    await_path(qemu->path);
+    await_listener(qemu->path);
     *state = qemu;
     return 0;
 }
