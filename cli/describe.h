@@ -17,7 +17,7 @@
      .doc = "Read the machine from this spec file (- is standard input); flags win over it."},     \
     {                                                                                              \
         .name = "set", .metavar = "PATH=VALUE", .is_list = true,                                   \
-        .doc = "Set any option by its path in the spec file, such as cloud_init.on_change=ignore." \
+        .doc = "Set any option by its path in the spec file, such as cloud_init.schema=warn."      \
     }
 
 /* Reads the spec and the mistakes in it; no defaults are filled in and no name is made up. Transfer

@@ -42,11 +42,6 @@ static const char *const texts_SpecImageFormat[] = {"auto", "qcow2", "raw", NULL
 static const char *const docs_SpecImageFormat[] = {"what the file's header says", "qcow2", "raw"};
 CHOICES(SpecImageFormat, SPEC_IMAGE_FORMAT_N);
 
-static const char *const texts_SpecOnChange[] = {"replace", "reseed", "ignore", NULL};
-static const char *const docs_SpecOnChange[] = {
-    "a new root disk", "cloud-init runs again on the same disk", "nothing happens"};
-CHOICES(SpecOnChange, SPEC_ON_CHANGE_N);
-
 static const char *const texts_SpecCheck[] = {"strict", "warn", "off", NULL};
 static const char *const docs_SpecCheck[] = {
     "mistakes are errors", "mistakes are warnings",
@@ -363,9 +358,8 @@ static const SpecOption machine_rows[] = {
     SPEC_SOURCE(M, cloud_init.meta_data, "cloud_init.meta_data",
                 "A map of meta-data laid over ours, instance-id excepted.",
                 .change = SPEC_CHANGE_RESEED),
-    SPEC_ENUM(M, cloud_init.on_change, SpecOnChange, "cloud_init.on_change",
-              "What a change of these texts does to a machine that exists.",
-              .default_text = "replace", .change = SPEC_CHANGE_LIVE),
+    SPEC_LATER("cloud_init.on_change",
+               "What a change of these texts does to a machine that exists."),
     SPEC_ENUM(M, cloud_init.schema, SpecCheck, "cloud_init.schema",
               "How strictly user-data is checked before anything is made.",
               .default_text = "strict", .change = SPEC_CHANGE_LIVE),

@@ -30,12 +30,6 @@ typedef enum {
     SPEC_IMAGE_FORMAT_RAW,
     SPEC_IMAGE_FORMAT_N
 } SpecImageFormat;
-typedef enum {
-    SPEC_ON_CHANGE_REPLACE,
-    SPEC_ON_CHANGE_RESEED,
-    SPEC_ON_CHANGE_IGNORE,
-    SPEC_ON_CHANGE_N
-} SpecOnChange;
 typedef enum { SPEC_CHECK_STRICT, SPEC_CHECK_WARN, SPEC_CHECK_OFF, SPEC_CHECK_N } SpecCheck;
 typedef enum { SPEC_NET_NONE, SPEC_NET_USER, SPEC_NET_BRIDGE, SPEC_NET_N } SpecNetKind;
 typedef enum { SPEC_PROTO_TCP, SPEC_PROTO_UDP, SPEC_PROTO_BOTH, SPEC_PROTO_N } SpecProto;
@@ -113,7 +107,6 @@ typedef struct {
     SpecText vendor_data;    /* the user's own part beside ours */
     SpecText network_config; /* replaces ours */
     SpecText meta_data;      /* a map; merged over ours except instance-id */
-    SpecOnChange on_change;  /* replace */
     SpecCheck schema;        /* strict */
 } SpecCloudInit;
 

@@ -23,7 +23,7 @@ unsigned spec_file_n_machines(const SpecFile *file);
 MachineSpec *spec_file_steal_machine(SpecFile *file, unsigned i);
 const char *spec_file_machine_name(const SpecFile *file, unsigned i);
 
-/* One option from text: `path` as in the table ("cpus", "cloud_init.on_change", "ports"): lists
+/* One option from text: `path` as in the table ("cpus", "cloud_init.schema", "ports"): lists
  * append an element (or take a YAML flow list), maps take key=value. `shown` is how the user wrote
  * it ("--cpus", "--set cpus"), used as the file in messages. */
 bool spec_machine_set(MachineSpec *spec, const char *path, const char *text, const char *shown,

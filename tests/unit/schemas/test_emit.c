@@ -39,7 +39,6 @@ static const Vocabulary vocabulary[] = {
     {"cloud_init.vendor_data", {"{a: 'b'}"}},
     {"cloud_init.network_config", {"version: 2\nethernets: {}\n"}},
     {"cloud_init.meta_data", {"{a: b}"}},
-    {"cloud_init.on_change", {"replace", "reseed", "ignore"}},
     {"cloud_init.schema", {"strict", "warn", "off"}},
     {"disks", {"[{size: 1GiB}]", "[{source: /x:y, readonly: true, bus: scsi}]"}},
     {"networks", {"user", "bridge=br0", "[{bridge: br-1}]", "[]"}},

@@ -66,7 +66,6 @@ static void test_nothing_written_then_defaults(void **state)
     assert_null(spec->user);
     assert_null(spec->cpu_model);
     assert_int_equal(spec->machine, SPEC_MACHINE_Q35);
-    assert_int_equal(spec->cloud_init.on_change, SPEC_ON_CHANGE_REPLACE);
     assert_int_equal(spec->cloud_init.schema, SPEC_CHECK_STRICT);
     assert_int_equal(spec->ready, 0);
     assert_true(spec->timeouts.boot_ms == 300000 && spec->timeouts.ready_ms == 900000 &&
