@@ -71,7 +71,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "bench-overlay: %s\n", error ? error->message : "cannot open a folder");
         return 1;
     }
-    printf("{\"ours_ms\": %.4f, \"overlay_ms\": %.4f, \"n\": %u}\n", median_ms(whole_ns, n),
+    printf("{\"ours_ms\": %.6f, \"overlay_ms\": %.6f, \"n\": %u}\n", median_ms(whole_ns, n),
            median_ms(overlay_ns, n), n);
     return 0;
 }

@@ -98,7 +98,7 @@ int main(int argc, char **argv)
     }
     GError *error = NULL;
     if (is_good) {
-        printf("{\"ours_ms\": %.4f, \"xml_ms\": %.4f, \"n\": %u}\n", median_ms(plan_ns, n),
+        printf("{\"ours_ms\": %.6f, \"xml_ms\": %.6f, \"n\": %u}\n", median_ms(plan_ns, n),
                median_ms(xml_ns, n), n);
     } else if (!base_report_check(report, &error)) {
         fprintf(stderr, "bench-plan: %s\n", error->message);

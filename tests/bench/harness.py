@@ -116,11 +116,11 @@ def _median(values, digits):
 def result(name, measured, ours, peer, goal, **more):
     """The benchmark's object. measured: [(Run, Run)]; ours, peer: the commands; goal: the ratio wanted at least."""
     a, b = [pair[0] for pair in measured], [pair[1] for pair in measured]
-    ours_ms, peer_ms = statistics.median(r.ms for r in a), statistics.median(r.ms for r in b)
+    ours_ms, peer_ms = (round(statistics.median(r.ms for r in runs), 6) for runs in (a, b))  # 6: nanoseconds
     return {
-        "name": name, "ours_ms": round(ours_ms, 4), "peer_ms": round(peer_ms, 4), "ratio": round(peer_ms / ours_ms, 3), "n": len(measured),
+        "name": name, "ours_ms": ours_ms, "peer_ms": peer_ms, "ratio": round(peer_ms / ours_ms, 3), "n": len(measured),
         "peer": peer, "ours": ours, "goal": f"ratio >= {goal}", "is_met": peer_ms / ours_ms >= goal,
-        "ours_min_ms": round(min(r.ms for r in a), 4), "peer_min_ms": round(min(r.ms for r in b), 4),
+        "ours_min_ms": round(min(r.ms for r in a), 6), "peer_min_ms": round(min(r.ms for r in b), 6),
         "ours_cpu_ms": _median([r.cpu_ms for r in a], 2), "peer_cpu_ms": _median([r.cpu_ms for r in b], 2), **more,
     }
 

@@ -36,7 +36,7 @@ for line in lines:
     for key in ("ours_ms", "peer_ms", "ratio"):
         assert isinstance(line[key], (int, float)) and line[key] > 0, (key, line)
     assert line["n"] == 2 and line["peer"] and line["goal"] and isinstance(line["is_met"], bool), line
-    assert abs(line["ratio"] - line["peer_ms"] / line["ours_ms"]) <= 0.01 * line["ratio"] + 0.001, line
+    assert abs(line["ratio"] - line["peer_ms"] / line["ours_ms"]) <= 0.001 * line["ratio"] + 0.001, line
 P
 [[ $(ls -A) == $'err\nout' ]] || fail "files were left: $(ls -A)"
 
