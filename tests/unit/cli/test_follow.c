@@ -194,6 +194,20 @@ static void test_wait_when_hopeless_then_ended_at_once(void **state)
     }
 }
 
+static void test_provision_when_failed_then_its_stage_is_shown_so(void **state)
+{
+    (void)state;
+    Scene scene;
+    scene_open(&scene, SPEC_WAIT_READY);
+    stage(&scene, "cloud-init", "begin");
+    happen(&scene, "provision", "{\"status\":\"error\",\"errors\":[],\"lines\":[]}");
+    expect_error(&scene, VM_ERROR_PROVISION, "no reason was given");
+    fflush(scene.out);
+    assert_non_null(strstr(scene.text, "cloud-init"));
+    assert_non_null(strstr(scene.text, " s  failed\n"));
+    scene_close(&scene);
+}
+
 static void test_silence_when_said_then_wait_goes_on(void **state)
 {
     (void)state;
@@ -315,6 +329,7 @@ int main(void)
         cmocka_unit_test(test_level_when_not_reached_then_times_out),
         cmocka_unit_test(test_events_when_written_while_waiting_then_seen),
         cmocka_unit_test(test_wait_when_hopeless_then_ended_at_once),
+        cmocka_unit_test(test_provision_when_failed_then_its_stage_is_shown_so),
         cmocka_unit_test(test_silence_when_said_then_wait_goes_on),
         cmocka_unit_test(test_stall_when_said_then_quoted_and_escaped),
         cmocka_unit_test(test_degraded_when_not_allowed_then_error),
