@@ -83,5 +83,5 @@ typedef struct {
     uint64_t disk_rd_bytes, disk_wr_bytes, disk_allocation_bytes;
 } VirtStats;
 bool virt_stats(VirtConn *conn, const char *uuid, VirtStats *out, GError **error);
-/* The live domain's XML, for `show --xml`. Transfer full. */
+/* The live domain's XML. Transfer full. */
 char *virt_domain_xml(VirtConn *conn, const char *uuid, GError **error);

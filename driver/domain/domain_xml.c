@@ -59,8 +59,9 @@ static void add_identity(xmlNode *domain, const MachinePlan *plan)
 static void add_firmware(xmlNode *os, const MachinePlan *plan)
 {
     if (plan->firmware == SPEC_FIRMWARE_BIOS) {
-        set(add(os, "bios", NULL), "useserial",
-            "yes"); /* "No bootable device." is said on the console */
+        if (plan->has_console) { /* "No bootable device." is said there */
+            set(add(os, "bios", NULL), "useserial", "yes");
+        }
         return;
     }
     xmlNode *loader = add(os, "loader", plan->uefi_code);
@@ -347,7 +348,7 @@ static bool apply_patch(xmlXPathContext *xpath, const SpecXmlPatch *patch, GErro
     xmlXPathFreeObject(found);
     return is_ok || base_fail(error, VM_ERROR_SCHEMA,
                               "libvirt_xml: '%s': it matches nothing in the domain's XML, or its "
-                              "value is no XML - see `vm-run show --xml`",
+                              "value is no XML - correct its xpath or its value",
                               patch->xpath);
 }
 
