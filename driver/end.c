@@ -120,38 +120,69 @@ static bool end_qemu(const Target *t, GError **error)
     return true;
 }
 
+/* What clean_up() is to undo, decided again under the lock: between a wait and the lock others act.
+ */
+typedef struct {
+    UndoScope scope;
+    unsigned boot;     /* UNDO_BOOT: only this boot's; a later one is somebody's new start */
+    bool keep_watcher; /* the caller is the watcher's end command */
+    bool is_force;     /* UNDO_ALL: also when it runs */
+} CleanUp;
+
+static bool is_running(const Target *t)
+{
+    autofd int pidfd = t->boot ? machine_boot_open_qemu(t->boot) : -1;
+    return pidfd >= 0;
+}
+
+/* Is what was asked for still to be done? */
+static bool is_due(const Target *t, const Journal *journal, const CleanUp *what)
+{
+    if (what->scope == UNDO_ALL) {
+        return true;
+    }
+    return journal->is_open || (t->boot && t->boot->boot == what->boot);
+}
+
+static bool clean_up_locked(MachineHost *host, Target *t, const CleanUp *what, GError **error)
+{
+    Journal journal;
+    machine_journal_read(t->dirfd, &journal);
+    if (what->scope == UNDO_ALL && !what->is_force && is_running(t)) {
+        return base_fail(error, VM_ERROR_BUSY,
+                         "machine '%s' is running - stop it first, or use --force",
+                         t->plan->ident->name);
+    }
+    if (!is_due(t, &journal, what)) {
+        return true;
+    }
+    bool is_all = what->scope == UNDO_ALL || (t->boot && t->boot->is_rm) ||
+                  machine_journal_wants_all_gone(&journal);
+    UndoOptions options = {
+        .scope = is_all ? UNDO_ALL : UNDO_BOOT,
+        .has_domain = t->boot || journal.is_open,
+        .keep_watcher = what->keep_watcher,
+    };
+    return machine_journal_begin(t->dirfd, is_all ? JOURNAL_DESTROY : JOURNAL_END, error) &&
+           machine_undo(host, t->plan, t->dirfd, &options, error) &&
+           (is_all || machine_journal_commit(t->dirfd, error));
+}
+
 /* Takes the lock and undoes what belongs to a boot, or all of it. Nothing to do is success. */
-static bool clean_up(MachineHost *host, const char *name, UndoScope scope, bool keep_watcher,
-                     GError **error)
+static bool clean_up(MachineHost *host, const char *name, const CleanUp *what, GError **error)
 {
     BaseLock *lock = machine_store_lock(host->store, name, LOCK_MS, error);
     if (!lock) {
         return false;
     }
-    Target t;
     bool is_ok = true;
     if (machine_store_has(host->store, name)) {
+        Target t;
         is_ok = target_load(host, name, &t, error);
-    } else {
-        unlock(host, name, lock);
-        return true;
-    }
-    if (is_ok) {
-        Journal journal;
-        machine_journal_read(t.dirfd, &journal);
-        bool is_all = scope == UNDO_ALL || (t.boot && t.boot->is_rm) ||
-                      machine_journal_wants_all_gone(&journal);
-        UndoOptions options = {
-            .scope = is_all ? UNDO_ALL : UNDO_BOOT,
-            .has_domain = t.boot || journal.is_open,
-            .keep_watcher = keep_watcher,
-        };
-        if (is_all || t.boot || journal.is_open) {
-            is_ok = machine_journal_begin(t.dirfd, is_all ? JOURNAL_DESTROY : JOURNAL_END, error) &&
-                    machine_undo(host, t.plan, t.dirfd, &options, error) &&
-                    (is_all || machine_journal_commit(t.dirfd, error));
+        if (is_ok) {
+            is_ok = clean_up_locked(host, &t, what, error);
+            target_clear(&t);
         }
-        target_clear(&t);
     }
     machine_host_release(host);
     unlock(host, name, lock);
@@ -199,11 +230,12 @@ bool machine_stop(MachineHost *host, const char *name, uint64_t grace_ms, bool *
             tell_end(&t, "guest-shutdown");
         }
     }
+    CleanUp what = {.scope = UNDO_BOOT, .boot = t.boot ? t.boot->boot : 0};
     target_clear(&t);
     if (out_was_forced) {
         *out_was_forced = is_forced;
     }
-    return is_ok && clean_up(host, name, UNDO_BOOT, false, error);
+    return is_ok && clean_up(host, name, &what, error);
 }
 
 bool machine_reboot(MachineHost *host, const char *name, GError **error)
@@ -241,7 +273,8 @@ bool machine_destroy(MachineHost *host, const char *name, bool is_force, GError 
         is_ok = machine_qemu_end(t.boot, error);
     }
     target_clear(&t);
-    return is_ok && clean_up(host, name, UNDO_ALL, false, error);
+    CleanUp what = {.scope = UNDO_ALL, .is_force = is_force};
+    return is_ok && clean_up(host, name, &what, error);
 }
 
 bool machine_ended(MachineHost *host, const char *name, GError **error)
@@ -253,8 +286,8 @@ bool machine_ended(MachineHost *host, const char *name, GError **error)
     if (!target_load(host, name, &t, error)) {
         return false;
     }
-    autofd int pidfd = t.boot ? machine_boot_open_qemu(t.boot) : -1;
-    bool is_over = t.boot && pidfd < 0;
+    bool is_over = t.boot && !is_running(&t);
+    CleanUp what = {.scope = UNDO_BOOT, .boot = t.boot ? t.boot->boot : 0, .keep_watcher = true};
     target_clear(&t);
-    return !is_over || clean_up(host, name, UNDO_BOOT, true, error);
+    return !is_over || clean_up(host, name, &what, error);
 }

@@ -19,6 +19,8 @@
  * the mark of another state directory.
  */
 
+#define END_WAIT_MS 15000
+
 typedef struct {
     MachineHost *host;
     bool is_dry_run;
@@ -73,10 +75,25 @@ static void revive_watcher(Gc *gc, const char *name, const MachinePlan *plan)
     note(gc, g_strdup_printf("machine '%s': watcher", name), "started again", problem);
 }
 
+/* A start that somebody works on is nobody's leftover; the end of one may just be finishing, or
+ * failing: its outcome counts. */
+static BaseLock *lock_or_wait(Gc *gc, const char *name)
+{
+    BaseLock *lock = machine_store_lock(gc->host->store, name, 0, NULL);
+    autofd int dirfd = lock ? -1 : machine_store_open_machine(gc->host->store, name, NULL);
+    if (lock || dirfd < 0) {
+        return lock;
+    }
+    Journal journal;
+    machine_journal_read(dirfd, &journal);
+    bool is_ending = journal.op == JOURNAL_END || journal.op == JOURNAL_DESTROY;
+    return is_ending ? machine_store_lock(gc->host->store, name, END_WAIT_MS, NULL) : NULL;
+}
+
 static void collect_machine(Gc *gc, const char *name)
 {
     GError *problem = NULL;
-    BaseLock *lock = machine_store_lock(gc->host->store, name, 0, NULL);
+    BaseLock *lock = lock_or_wait(gc, name);
     if (!lock) {
         return; /* somebody is at it: alive, so nothing is left over */
     }

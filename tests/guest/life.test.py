@@ -135,6 +135,21 @@ def crashes_tell_how_it_ended():
         expect([e for e in p.events("m") if e["type"] == "end"][-1]["reason"] == "lost", "an unseen end is 'lost'")
 
 
+def an_old_end_never_ends_a_new_boot():
+    """The watcher's end command of the last boot may come when the next one runs already."""
+    with Place() as p:
+        p.run(*RUN, "--name", "m", "-d", "--wait", "started", status=0)
+        for i in range(8):
+            pid = p.show("m")["qemu_pid"]
+            os.kill(pid, signal.SIGKILL)
+            wait_until(lambda: not is_alive(pid), 5, "QEMU ends")
+            p.run("start", "m", "--wait", "started", status=0)
+            wait_until(lambda: not [c for c in p.take(["m"])["processes"] if "internal-end" in c], 20, "the old end command ends")
+            view = p.show("m")
+            expect(view["status"] == "running" and is_alive(view["qemu_pid"]), f"round {i}: {view['status']}")
+            expect(view["boot"] == i + 2, f"round {i}: boot {view['boot']}")
+
+
 def a_host_reboot_is_survived():
     with Place() as p:
         p.run(*RUN, "--name", "m", "-d", "--wait", "started", status=0)
@@ -282,6 +297,6 @@ def a_damaged_record_destroys_nothing():
 
 
 main([command_passes_output_and_status_and_leaves_nothing, others_look_and_stop_while_one_follows, guest_powers_itself_off,
-      guest_reboots_and_the_machine_stays, crashes_tell_how_it_ended, a_host_reboot_is_survived, two_runs_of_one_name,
+      guest_reboots_and_the_machine_stays, crashes_tell_how_it_ended, an_old_end_never_ends_a_new_boot, a_host_reboot_is_survived, two_runs_of_one_name,
       a_taken_port_is_an_error_that_names_its_holder, nothing_bootable_is_said_at_once, a_full_disk_undoes_all, a_missing_part_is_named_and_nothing_is_left,
       secrets_are_in_0600_files_only, a_damaged_record_destroys_nothing])
