@@ -224,11 +224,12 @@ static bool forward_one(StepContext *c, MachineQmp *qmp, const char *netdev,
         SpecProto proto = strcmp(from->proto, "udp") == 0 ? SPEC_PROTO_UDP : SPEC_PROTO_TCP;
         GError *named = NULL;
         if (from->host_port && !net_port_probe(from->host_addr, from->host_port, proto, &named)) {
-            g_clear_error(&problem); /* says who holds the port */
-            problem = named;
+            g_clear_error(&problem);
+            g_propagate_error(error, named); /* says which port and who holds it */
+        } else {
+            g_propagate_prefixed_error(error, problem, "port %s:%u: ", from->host_addr,
+                                       from->host_port);
         }
-        g_propagate_prefixed_error(error, problem, "port %s:%u: ", from->host_addr,
-                                   from->host_port);
         return false;
     }
     MachineForward *forward = g_new0(MachineForward, 1);
