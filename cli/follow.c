@@ -170,11 +170,11 @@ static void on_provision(State *state, const json_t *event, double t_s)
     state->is_reached[SPEC_WAIT_CLOUD_INIT] = true;
     state->is_reached[SPEC_WAIT_BOOT] = true;
     bool is_error = g_str_equal(status, "error");
+    /* The stage's own event comes after this one, and a wait for cloud-init ends here. */
+    cmd_progress_stage(follow->progress, STAGE_CLOUD_INIT, is_error ? "failed" : "done", NULL, -1,
+                       t_s);
     if (!is_error && !g_str_equal(status, "degraded")) {
         return;
-    }
-    if (is_error) {
-        cmd_progress_stage(follow->progress, STAGE_CLOUD_INIT, "failed", NULL, -1, t_s);
     }
     cmd_progress_clear(follow->progress);
     g_autofree char *what = describe_errors(event);
