@@ -256,7 +256,7 @@ static void plan_nic(MachinePlan *plan, const SpecNetwork *from, const PlanInput
     g_ptr_array_add(plan->nics, nic);
 }
 
-static const PlanNic *user_nic(const MachinePlan *plan)
+const PlanNic *machine_plan_user_nic(const MachinePlan *plan)
 {
     for (unsigned i = 0; i < plan->nics->len; i++) {
         const PlanNic *nic = g_ptr_array_index(plan->nics, i);
@@ -281,7 +281,7 @@ static void add_forward(MachinePlan *plan, const SpecPort *from, unsigned offset
 
 static void plan_forwards(MachinePlan *plan, const MachineSpec *spec)
 {
-    if (!user_nic(plan)) {
+    if (!machine_plan_user_nic(plan)) {
         return;
     }
     PlanForward *ssh = g_new0(PlanForward, 1);

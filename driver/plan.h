@@ -127,4 +127,7 @@ MachinePlan *machine_plan_from_json(const char *json, GError **error);
  * may be NULL: none). */
 char *machine_plan_domain_xml(const MachinePlan *plan, const MachineSpec *spec, GError **error);
 
+/* The NIC on the user network, whose forwards QEMU keeps; NULL: none. Borrowed. */
+const PlanNic *machine_plan_user_nic(const MachinePlan *plan);
+
 const char *machine_step_name(StepKind kind);

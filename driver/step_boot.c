@@ -203,17 +203,6 @@ bool step_boot_undo(MachineHost *host, const MachinePlan *plan, int dirfd,
 
 /* --- forward ---------------------------------------------------------------------------------- */
 
-static const PlanNic *user_nic(const MachinePlan *plan)
-{
-    for (unsigned i = 0; i < plan->nics->len; i++) {
-        const PlanNic *nic = g_ptr_array_index(plan->nics, i);
-        if (nic->kind == SPEC_NET_USER) {
-            return nic;
-        }
-    }
-    return NULL;
-}
-
 static bool forward_one(StepContext *c, MachineQmp *qmp, const char *netdev,
                         const PlanForward *from, GError **error)
 {
@@ -253,7 +242,7 @@ bool step_forward_apply(StepContext *c, unsigned index G_GNUC_UNUSED, GError **e
 {
     g_autofree char *path = qmp_path(c->plan);
     g_autoptr(MachineQmp) qmp = machine_qmp_open(path, QMP_TIMEOUT_MS, NULL, error);
-    const PlanNic *nic = user_nic(c->plan);
+    const PlanNic *nic = machine_plan_user_nic(c->plan);
     if (!qmp || !nic) {
         return false;
     }
