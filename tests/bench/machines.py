@@ -1,20 +1,25 @@
 """Benchmarks of machines that start and end; BENCH_IMAGE, else the tiny guest, is what they boot."""
+import itertools
 import json
 import os
 import re
 import shutil
+import statistics
 import subprocess
+import time
 
 import vmrun
 from harness import BUILD, LIMIT_S, VM_RUN, CannotRun, Run, limit_result, need_program, pairs, result, time_command
 
-NAME = "bench"
+NAME = "bench"     # of the peer; ours are numbered: what an ended machine still does never meets a later one
+SETTLE_S = 10
 MEMORY_MIB = 256
 DISK_GIB = 4
 SYSTEM = "qemu:///system"
 START_GOAL = 0.87    # 1 / 1.15
 CLI_START_GOAL = 4
 END_LIMIT_MS = 300
+END_AFTER_S = 1    # the guest's firmware and kernel are at work then
 RSS_LIMIT_MIB = 40
 
 
@@ -27,8 +32,15 @@ def _image(folder):
     return shutil.copyfile(image, os.path.join(folder, "base.qcow2"))
 
 
-def _run_argv(image, program=VM_RUN):
-    return [program, "run", "-d", "--wait", "started", "--name", NAME, "--memory", f"{MEMORY_MIB}MiB", "--disk", f"{DISK_GIB}GiB", image]
+_numbers = itertools.count()
+
+
+def _new_name():
+    return f"{NAME}{next(_numbers)}"
+
+
+def _run_argv(name, image, program=VM_RUN):
+    return [program, "run", "-d", "--wait", "started", "--name", name, "--memory", f"{MEMORY_MIB}MiB", "--disk", f"{DISK_GIB}GiB", image]
 
 
 def _must(place, *argv):
@@ -38,9 +50,54 @@ def _must(place, *argv):
     return done.stdout
 
 
+def _pids_of(place, name):
+    """QEMU and watcher of a machine, which must be running: a start that did not hold is no start."""
+    view = json.loads(_must(place, "show", name, "--json"))
+    if view["status"] != "running" or not view["qemu_pid"] or not view["watcher_pid"]:
+        raise CannotRun(f"machine {name} does not run after its start: {view['status']}, {view['end_reason']} ({view['end_detail']})")
+    return view["qemu_pid"], view["watcher_pid"]
+
+
+def _is_alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def _has_end_command(place):
+    """Does a watcher's `vm-run internal-end` still work for this state directory?"""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                words = file.read().split(b"\0")
+        except OSError:
+            continue
+        if b"internal-end" in words and place.state.encode() in words:
+            return True
+    return False
+
+
+def _settle(place, pids):
+    """Until an ended machine's processes are gone: they must not work while the next one is timed."""
+    limit = time.monotonic() + SETTLE_S
+    while any(map(_is_alive, pids)) or _has_end_command(place):
+        if time.monotonic() > limit:
+            raise CannotRun(f"processes of an ended machine are still there: {[pid for pid in pids if _is_alive(pid)]}")
+        time.sleep(0.02)
+
+
+def _remove(place, name):
+    pids = _pids_of(place, name)
+    _must(place, "rm", "--force", name)
+    _settle(place, pids)
+
+
 def _start_ours(place, image):
-    run = time_command(_run_argv(image), place.env)
-    _must(place, "rm", "--force", NAME)
+    name = _new_name()
+    run = time_command(_run_argv(name, image), place.env)
+    _remove(place, name)
     return run
 
 
@@ -53,18 +110,19 @@ class Bare:
         self.xml, self.overlay, self.seed = (os.path.join(self.folder, f) for f in ("domain.xml", "root.qcow2", "seed.iso"))
         os.mkdir(self.folder, 0o711)
         self.image = _image(self.folder)
-        _must(place, *_run_argv(image)[1:])
-        with open(os.path.join(place.state, "machines", NAME, "record.json")) as file:
+        name = _new_name()
+        _must(place, *_run_argv(name, image)[1:])
+        with open(os.path.join(place.state, "machines", name, "record.json")) as file:
             record = json.load(file)
-        text = subprocess.run([os.path.join(BUILD, "bench-xml"), place.state, NAME], check=True, capture_output=True, text=True).stdout
+        text = subprocess.run([os.path.join(BUILD, "bench-xml"), place.state, name], check=True, capture_output=True, text=True).stdout
         self.run_dir = os.path.join(os.path.dirname(record["run_dir"]), "bench-peer")
         owner = os.stat(record["run_dir"])
         self.owner = owner.st_uid, owner.st_gid
         with open(self.xml, "w") as file:
             file.write(text.replace(record["run_dir"] + "/", self.run_dir + "/").replace(record["dir"] + "/", self.folder + "/").replace(image, self.image))
         shutil.copy(os.path.join(record["dir"], "seed.iso"), self.seed)
-        _must(place, "rm", "--force", NAME)
-        self.is_by_fd = "fdgroup=" in text
+        _remove(place, name)
+        self.name, self.is_by_fd = name, "fdgroup=" in text
 
     def command(self):
         disks = [f"root={self.overlay}:rw", f"root-base={self.image}", f"seed={self.seed}"] if self.is_by_fd else []
@@ -77,7 +135,7 @@ class Bare:
         os.chown(self.run_dir, *self.owner)
         run = time_command(self.command())
         run.calls_ms = json.loads(run.output)["calls_ms"]
-        done = subprocess.run([self.program, "end", self.uri, NAME], capture_output=True, text=True, timeout=LIMIT_S)
+        done = subprocess.run([self.program, "end", self.uri, self.name], capture_output=True, text=True, timeout=LIMIT_S)
         if done.returncode != 0:
             raise CannotRun(f"cannot end the peer's domain: {done.stderr}")
         self._clean()
@@ -98,7 +156,7 @@ def _start(name, connect, n, quiet):
             measured = pairs(n or 15, lambda: _start_ours(place, image), bare.start, quiet)
         finally:
             bare._clean()
-    calls_ms = sorted(b.calls_ms for _, b in measured)[len(measured) // 2]
+    calls_ms = statistics.median(b.calls_ms for _, b in measured)
     yield result(name, measured, "vm-run run -d --wait started IMAGE", "bench-bare: virConnectOpen, virDomainDefineXMLFlags, "
                  "virDomainFDAssociate, virDomainCreate with the same XML", START_GOAL, peer_calls_ms=calls_ms, uri=re.sub(r"=/.*", "=...", connect or "embed"))
 
@@ -155,9 +213,15 @@ def end(n, quiet):
     with vmrun.Place() as place:
         image = _image(place.root)
         for i in range((n or 10) + 1):
-            _must(place, *_run_argv(image)[1:])
-            quiet.wait()
-            run = time_command([VM_RUN, "rm", "--force", NAME], place.env)
+            quiet.wait()  # before there is a guest that keeps a processor busy
+            name = _new_name()
+            _must(place, *_run_argv(name, image)[1:])
+            time.sleep(END_AFTER_S)
+            pids = _pids_of(place, name)
+            run = time_command([VM_RUN, "rm", "--force", name], place.env)
+            if _is_alive(pids[0]):
+                raise CannotRun(f"QEMU {pids[0]} is alive after its machine was removed")
+            _settle(place, pids)
             if i:
                 runs.append(run)
     yield limit_result("end", runs, "vm-run rm --force NAME of a running machine (embedded driver)", END_LIMIT_MS)
@@ -207,11 +271,12 @@ def _rss_of_start(connect):
         image = _image(place.root)
         gauges = Gauges(place)
         place.vm_run = gauges.vm_run
-        began = time_command(_run_argv(image, program=gauges.vm_run), place.env)
+        name = _new_name()
+        run = time_command(_run_argv(name, image, program=gauges.vm_run), place.env)
         found = gauges.read_mib()
-        found["vm-run-watch"] = _peak_mib(place.show(NAME)["watcher_pid"])
-        _must(place, "rm", "--force", NAME)
-    return began, found
+        found["vm-run-watch"] = _peak_mib(_pids_of(place, name)[1])
+        _remove(place, name)
+    return run, found
 
 
 def _rss_of_virt_install(place):
