@@ -67,7 +67,7 @@ def need_program(name):
 def time_command(argv, env=None):
     """The whole command by hyperfine; its CPU time is that of its own processes, no daemon's."""
     need_program("hyperfine")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         report, output = os.path.join(folder, "report"), os.path.join(folder, "output")
         done = subprocess.run(["hyperfine", "-N", "--runs", "1", "--style", "none", "--export-json", report, "--output", output, "--",
                                shlex.join(argv)], env=env, capture_output=True, text=True, timeout=LIMIT_S)

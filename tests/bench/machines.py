@@ -234,7 +234,7 @@ class Gauges:
         need_program("time")
         self.log, self.bin = os.path.join(place.root, "rss"), os.path.join(place.root, "bin")
         os.mkdir(self.bin, 0o755)
-        for name in ("vm-run-watch", "vm-run-libvirt.so"):
+        for name in ("vm-run-watch", "vm-run-libvirt.so", "vm-run-domain.so", "vm-run-iso.so"):
             os.symlink(os.path.join(BUILD, name), os.path.join(self.bin, name))
         shutil.copy(os.path.join(BUILD, "vm-run-watch"), os.path.join(self.bin, "watch"))
         os.replace(os.path.join(self.bin, "watch"), os.path.join(self.bin, "vm-run-watch"))
