@@ -177,6 +177,25 @@ def check_first_screen():
         mistake(path, step.line, "too little is shown, or not in order")
 
 
+# --- the architecture -------------------------------------------------------------------------------------------------
+
+def check_architecture():
+    """Every program and part that is built is named, and every program, part and source file that is named exists."""
+    path = os.path.join(SOURCE, "docs", "architecture.md")
+    text = text_of(path)
+    built = set()
+    for cmake in glob.glob(os.path.join(SOURCE, "*", "CMakeLists.txt")):
+        built.update(re.findall(r"^ *(?:vm_module|add_executable)\((vm-run-[\w-]+)", text_of(cmake), re.M))
+    named = {name for name in re.findall(r"`(vm-run-[\w-]+)(?:\.so)?", text)}
+    for name in sorted(built - named):
+        mistake(path, 1, f"{name} is not named")
+    for name in sorted(named - built):
+        mistake(path, 1, f"{name} is not built")
+    for name in re.findall(r"`([\w/]+\.[ch])`", text):
+        if not glob.glob(os.path.join(SOURCE, "**", name), recursive=True):
+            mistake(path, 1, f"there is no {name}")
+
+
 files = [os.path.join(SOURCE, "README.md"), *sorted(glob.glob(os.path.join(SOURCE, "docs", "**", "*.md"), recursive=True))]
 for file in files:
     check_links(file)
@@ -184,6 +203,7 @@ for file in files:
     if os.path.dirname(file) != os.path.join(SOURCE, "docs", "reference"):
         check_blocks(file)
 check_first_screen()
+check_architecture()
 print("\n".join(mistakes))
 print(f"{len(files)} documents, {checked}, {len(mistakes)} mistakes")
 sys.exit(1 if mistakes or min(checked.values()) == 0 else 0)
