@@ -308,6 +308,12 @@ static void add_commandline(xmlNode *domain, const MachinePlan *plan, const Mach
     for (unsigned i = 0; spec && i < spec->qemu_args->len; i++) {
         add_qemu_arg(commandline, g_ptr_array_index(spec->qemu_args, i));
     }
+    /* Half of a start went into about 400 questions of libvirt, one a feature, which features of
+     * the emulated CPU are missing (libvirt 9.0): nobody needs the answer for `maximum`. */
+    if (plan->accel == SPEC_ACCEL_TCG && !plan->cpu_model) {
+        xmlNode *caps = xmlNewChild(domain, ns, BAD_CAST "capabilities", NULL);
+        set(xmlNewChild(caps, ns, BAD_CAST "del", NULL), "capability", "cpu-unavailable-features");
+    }
 }
 
 /* --- the escape hatch
