@@ -13,8 +13,6 @@
 #define MESSAGE_MAX  65536
 #define RETRY_MIN_MS 100
 #define RETRY_MAX_MS 5000
-#define REST_MS      10 /* after each reading: who floods us gets a hundred a second */
-#define N_SWIFT      4 /* readings before the first rest: a start waits for the greeting's answer */
 #define AGENT_PORT   "org.qemu.guest_agent.0"
 
 /* Ids of our requests; a port's name is asked for by ID_PORT + its index. */
@@ -284,8 +282,8 @@ static void monitor_ready(void *data, uint32_t ready)
 {
     Monitor *monitor = data;
     (void)ready;
-    if (read_some(monitor) && ++monitor->n_swift > N_SWIFT) {
-        loop_rest(&monitor->watch->loop, &monitor->source, REST_MS);
+    if (read_some(monitor)) {
+        loop_rest(&monitor->watch->loop, &monitor->source, 10);
     }
 }
 
@@ -294,7 +292,6 @@ static void monitor_connect(void *data)
     Monitor *monitor = data;
     monitor->fd = connect_unix(monitor->watch->config.qmp);
     line_buffer_reset(&monitor->lines);
-    monitor->n_swift = 0;
     if (monitor->fd < 0 ||
         !loop_add(&monitor->watch->loop, &monitor->source, monitor->fd, EPOLLIN)) {
         watch_say_ok(monitor->watch); /* nothing to wait for */

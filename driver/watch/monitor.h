@@ -21,7 +21,6 @@ typedef struct {
     bool is_live;  /* negotiated */
     bool was_live; /* ever: then it would have told us of a shutdown */
     bool is_paused;
-    unsigned n_swift; /* readings of this connection without a rest after them */
     LineBuffer lines;
     char ports[MONITOR_PORTS_MAX]
               [64]; /* virtserialport devices, by the number in the request's id */
