@@ -48,9 +48,14 @@ static const char *const docs_SpecCheck[] = {
     "only what would make cloud-init ignore the text is an error"};
 CHOICES(SpecCheck, SPEC_CHECK_N);
 
-static const char *const texts_SpecNetKind[] = {"none", "user", "bridge", NULL};
-static const char *const docs_SpecNetKind[] = {
-    "no network", "behind QEMU's own router, needs no privilege", "a bridge of this host"};
+static const char *const texts_SpecNetKind[] = {"none",    "user",    "bridge", "auto",
+                                                "managed", "macvtap", NULL};
+static const char *const docs_SpecNetKind[] = {"no network",
+                                               "behind QEMU's own router, needs no privilege",
+                                               "a bridge of this host",
+                                               "the network `default` for root, user otherwise",
+                                               "a managed network",
+                                               "a macvtap of a link"};
 CHOICES(SpecNetKind, SPEC_NET_N, .later_others = "managed networks");
 
 static const char *const texts_SpecProto[] = {"tcp", "udp", "both", NULL};

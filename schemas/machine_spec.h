@@ -3,6 +3,7 @@
 #include <stdint.h>
 #include <glib.h>
 #include "base/report.h"
+#include "schemas/network_spec.h"
 
 /*
  * One machine, described: plain data that the option table (schemas/machine_options.c) fills.
@@ -31,7 +32,22 @@ typedef enum {
     SPEC_IMAGE_FORMAT_N
 } SpecImageFormat;
 typedef enum { SPEC_CHECK_STRICT, SPEC_CHECK_WARN, SPEC_CHECK_OFF, SPEC_CHECK_N } SpecCheck;
-typedef enum { SPEC_NET_NONE, SPEC_NET_USER, SPEC_NET_BRIDGE, SPEC_NET_N } SpecNetKind;
+typedef enum {
+    SPEC_NET_NONE,
+    SPEC_NET_USER,
+    SPEC_NET_BRIDGE,
+    SPEC_NET_AUTO,    /* nothing asked: the network `default` for root where it works, else user */
+    SPEC_NET_MANAGED, /* a network by its name */
+    SPEC_NET_MACVTAP,
+    SPEC_NET_N
+} SpecNetKind;
+typedef enum {
+    SPEC_MACVTAP_BRIDGE,
+    SPEC_MACVTAP_VEPA,
+    SPEC_MACVTAP_PRIVATE,
+    SPEC_MACVTAP_PASSTHROUGH,
+    SPEC_MACVTAP_N
+} SpecMacvtapMode;
 typedef enum { SPEC_PROTO_TCP, SPEC_PROTO_UDP, SPEC_PROTO_BOTH, SPEC_PROTO_N } SpecProto;
 typedef enum { SPEC_BUS_VIRTIO, SPEC_BUS_SCSI, SPEC_BUS_N } SpecBus;
 /* How far a start is followed before it counts as done; each includes those before it. */
@@ -73,8 +89,16 @@ typedef struct {
 
 typedef struct {
     SpecNetKind kind;
-    char *bridge; /* kind bridge */
-    char *mac;    /* lower case, NULL: from the machine's id */
+    char *network; /* kind managed: its name */
+    char *bridge;  /* kind bridge: a bridge of this host, or of a managed or libvirt network */
+    char *macvtap; /* kind macvtap: the link below it */
+    SpecMacvtapMode macvtap_mode;       /* bridge */
+    char *mac;                          /* lower case, NULL: from the machine's id */
+    char *ip, *ip6;                     /* literals, fixed; NULL: chosen */
+    bool is_default_route;              /* true for the first NIC */
+    unsigned queues;                    /* 1 */
+    uint64_t rate_in_bps, rate_out_bps; /* towards and from the guest, 0: no limit */
+    bool is_link_down;                  /* false */
     BasePos pos;
 } SpecNetwork;
 
@@ -145,9 +169,12 @@ typedef struct MachineSpec {
     GPtrArray *ca_certs;    /* of char*: PEM texts */
     SpecCloudInit cloud_init;
     GPtrArray *networks; /* of SpecNetwork; empty list: one `user` network unless given as [] */
-    GPtrArray *ports;    /* of SpecPort; need a user network for now */
-    bool is_console;     /* true: serial console with log */
-    SpecDisplay display; /* none */
+    GPtrArray *ports;    /* of SpecPort: of the first NIC that can have some */
+    char *port_range;    /* "FIRST-LAST" for `auto` host ports, NULL: the network's */
+    SpecEgress egress;   /* what the guest may reach; needs a managed network or a bridge */
+    GPtrArray *network_specs; /* of NetworkSpec: those of the file that its NICs name */
+    bool is_console;          /* true: serial console with log */
+    SpecDisplay display;      /* none */
     unsigned ready; /* set of SPEC_READY_* bits; 0: ssh (where it can be reached) and cloud-init */
     SpecTimeouts timeouts;
     GHashTable *tags;       /* char* -> char* */
