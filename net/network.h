@@ -56,6 +56,7 @@ typedef struct {
     bool is_ours; /* bridge made by us */
     uint16_t port_first, port_last;
     const SpecEgress *egress;
+    const GPtrArray *dns_servers;      /* of char*: upstream servers of the definition, literals */
     const GPtrArray *members;          /* of NetMember */
     pid_t supervisor_pid, dnsmasq_pid; /* 0: none */
 } NetNetworkView;
