@@ -10,6 +10,10 @@
  *   STATE/networks/NAME/network.json     the definition, resolved: bridge, prefixes, gateway ...
  *                       members/OWNER.json   one NIC each (net/member.h); addresses stay reserved
  *                                            while the machine exists
+ *                       taken/ADDRESS        symlink to OWNER: who has an address or a MAC, so that
+ *                                            a choice costs the same at any number of members
+ *                       up/OWNER             symlink to the boot and namespace in which it runs
+ *                       is-up                the same, of the network
  *                       supervisor.json, supervisor.lock   who watches
  *   STATE/locks/net.NAME.lock            flock
  *   /run/vm-run/STORE.net.NAME/          dnsmasq's files, readable by its user: hosts, reservations
@@ -57,23 +61,26 @@ typedef struct {
     uint16_t port_first, port_last;
     const SpecEgress *egress;
     const GPtrArray *dns_servers;      /* of char*: upstream servers of the definition, literals */
-    const GPtrArray *members;          /* of NetMember */
     pid_t supervisor_pid, dnsmasq_pid; /* 0: none */
 } NetNetworkView;
-const NetNetworkView *net_network_view(const NetNetwork *network);
+const NetNetworkView *net_network_view(NetNetwork *network);
+/* All members, of NetMember, by owner; borrowed until the next change. Reads every file: for show,
+ * check and gc, not for a start. */
+const GPtrArray *net_network_members(NetNetwork *network, GError **error);
 /* Without a lock and without changing anything, for ls, show, ps. Transfer full; free with
  * net_network_close(). */
 NetNetwork *net_network_peek(NetStore *store, const char *name, GError **error);
 
-/* Pure: fills mac (when all zero), ip4 and ip6 of `member` from its owner's hash, free among the
- * members; what is set already is fixed and checked: NET outside the network, or its network,
- * broadcast or gateway address; EXISTS names who has it. A member of that owner that is there keeps
- * its addresses. */
-bool net_network_choose(const NetNetwork *network, NetMember *member, GError **error);
-/* Writes the member (is_up as given), its reservation and its names. Idempotent by owner. */
+/* Writes nothing: fills mac (when all zero), ip4 and ip6 of `member` from its owner's hash, free
+ * among the members and what was chosen on this handle before; what is set already is fixed and
+ * checked: NET outside the network, or its network, broadcast or gateway address; EXISTS names who
+ * has it. A member of that owner that is there keeps its addresses. */
+bool net_network_choose(NetNetwork *network, NetMember *member, GError **error);
+/* Writes the member, its reservation and its names. Idempotent by owner. is_up says what the
+ * supervisor mends: true before the first rule or tap of it is made, false before they go. */
 bool net_network_put_member(NetNetwork *network, const NetMember *member, GError **error);
-/* Borrowed; NULL: none. */
-const NetMember *net_network_member(const NetNetwork *network, const char *owner);
+/* Borrowed until the next change; NULL: none, or its record is damaged. */
+const NetMember *net_network_member(NetNetwork *network, const char *owner);
 /* Absent: success. Its address is free at once. A network that is not kept and has no members left
  * is removed with its record. */
 bool net_network_drop_member(NetNetwork *network, const char *owner, GError **error);
