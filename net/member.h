@@ -28,6 +28,7 @@ typedef struct {
     char *tap, *tap_tag;
     uint8_t mac[6];
     BaseIp ip4, ip6;                 /* no address: not known (foreign bridge) */
+    BaseCidr cidr4, cidr6;           /* the network's own prefixes, not set: not known */
     bool is_ip4_fixed, is_ip6_fixed; /* asked for, not chosen */
     bool is_up;                      /* its machine runs: tap, filter and ports should be there */
     GPtrArray *ports;                /* of NetPortMap */
