@@ -76,6 +76,13 @@ static bool system_answers(const MachineConnectionPlaces *places, pid_t *out_pid
            machine_connection_socket_answers(places->system_socket_qemu, out_pid);
 }
 
+bool machine_connection_system_is_near(void)
+{
+    MachineConnectionPlaces places = machine_connection_places();
+    pid_t pid = 0;
+    return places.is_root && system_answers(&places, &pid) && machine_connection_shares_netns(pid);
+}
+
 static char *usual_uri(const MachineConnectionPlaces *places, const char *state_dir,
                        const char **out_why)
 {

@@ -43,3 +43,5 @@ char *machine_connection_choose(const MachineConnectionPlaces *places, const cha
 bool machine_connection_socket_answers(const char *path, pid_t *out_pid);
 /* Is this process in our network namespace? true when that can't be read. */
 bool machine_connection_shares_netns(pid_t pid);
+/* Does a libvirtd of our network namespace answer, and may we ask it? */
+bool machine_connection_system_is_near(void);

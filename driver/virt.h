@@ -83,5 +83,8 @@ typedef struct {
     uint64_t disk_rd_bytes, disk_wr_bytes, disk_allocation_bytes;
 } VirtStats;
 bool virt_stats(VirtConn *conn, const char *uuid, VirtStats *out, GError **error);
+/* Plugs or unplugs the cable of the NIC with this MAC, of the running domain and of its definition;
+ * idempotent. The host's tap stays up. NOT_FOUND: no such domain or NIC. */
+bool virt_set_link(VirtConn *conn, const char *uuid, const char *mac, bool is_up, GError **error);
 /* The live domain's XML. Transfer full. */
 char *virt_domain_xml(VirtConn *conn, const char *uuid, GError **error);

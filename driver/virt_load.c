@@ -1,8 +1,8 @@
 #include "driver/virt.h"
 
-#include <jansson.h>
 #include "base/error.h"
 #include "base/load.h"
+#include "driver/connection.h"
 #include "driver/virt_ops.h"
 #include "driver/virt_wire.h"
 
@@ -13,6 +13,8 @@
 struct VirtConn {
     const VirtOps *ops;
     void *impl;
+    VirtKind kind;
+    VirtConn *networks; /* NULL: not opened */
 };
 
 static const VirtOps *choose_ops(const char *uri, GError **error)
@@ -46,13 +48,14 @@ VirtConn *virt_open(const char *uri, GError **error)
         return NULL;
     }
     VirtConn *conn = g_new0(VirtConn, 1);
-    *conn = (VirtConn){ops, impl};
+    *conn = (VirtConn){.ops = ops, .impl = impl, .kind = virt_kind_of_uri(uri)};
     return conn;
 }
 
 void virt_close(VirtConn *conn)
 {
     if (conn) {
+        virt_close(conn->networks);
         conn->ops->close(conn->impl);
         g_free(conn);
     }
@@ -68,8 +71,18 @@ void virt_domain_free(VirtDomain *domain)
     }
 }
 
-/* The answer as a value; NULL and an error. Caller: json_decref(). */
-static json_t *call(VirtConn *conn, VirtOp op, const VirtArgs *args, GError **error)
+VirtConn *virt_network_conn(VirtConn *conn, GError **error)
+{
+    if (conn->kind != VIRT_KIND_EMBED || conn->networks) {
+        return conn->networks ? conn->networks : conn;
+    }
+    if (machine_connection_system_is_near()) {
+        conn->networks = virt_open("qemu:///system", error);
+    }
+    return conn->networks;
+}
+
+json_t *virt_call(VirtConn *conn, VirtOp op, const VirtArgs *args, GError **error)
 {
     g_autofree char *answer = conn->ops->call(conn->impl, op, args, error);
     json_t *value = answer ? json_loads(answer, JSON_DECODE_ANY, NULL) : NULL;
@@ -81,14 +94,14 @@ static json_t *call(VirtConn *conn, VirtOp op, const VirtArgs *args, GError **er
 
 static bool call_plain(VirtConn *conn, VirtOp op, const VirtArgs *args, GError **error)
 {
-    json_t *value = call(conn, op, args, error);
+    json_t *value = virt_call(conn, op, args, error);
     json_decref(value);
     return value;
 }
 
 static char *call_string(VirtConn *conn, VirtOp op, const VirtArgs *args, GError **error)
 {
-    json_t *value = call(conn, op, args, error);
+    json_t *value = virt_call(conn, op, args, error);
     char *text = value ? g_strdup(json_string_value(value)) : NULL;
     if (value && !text) {
         base_fail(error, VM_ERROR_INTERNAL, "libvirt's answer to %s is no text", virt_op_name(op));
@@ -105,7 +118,7 @@ static void set_text(json_t *object, const char *key, char **member)
 
 bool virt_facts(VirtConn *conn, HostFacts *facts, GError **error)
 {
-    json_t *object = call(conn, VIRT_OP_FACTS, &(VirtArgs){0}, error);
+    json_t *object = virt_call(conn, VIRT_OP_FACTS, &(VirtArgs){0}, error);
     if (!object) {
         return false;
     }
@@ -134,7 +147,7 @@ bool virt_start(VirtConn *conn, const char *uuid, const VirtDiskFd *fds, unsigne
 
 bool virt_state(VirtConn *conn, const char *uuid, VirtState *out_state, GError **error)
 {
-    json_t *value = call(conn, VIRT_OP_STATE, &(VirtArgs){.uuid = uuid}, error);
+    json_t *value = virt_call(conn, VIRT_OP_STATE, &(VirtArgs){.uuid = uuid}, error);
     if (!value) {
         return false;
     }
@@ -175,7 +188,7 @@ static VirtDomain *domain_of(json_t *object)
 
 VirtDomain *virt_find_by_name(VirtConn *conn, const char *name, GError **error)
 {
-    json_t *object = call(conn, VIRT_OP_FIND, &(VirtArgs){.text = name}, error);
+    json_t *object = virt_call(conn, VIRT_OP_FIND, &(VirtArgs){.text = name}, error);
     VirtDomain *domain = json_is_object(object) ? domain_of(object) : NULL;
     json_decref(object);
     return domain;
@@ -183,7 +196,7 @@ VirtDomain *virt_find_by_name(VirtConn *conn, const char *name, GError **error)
 
 GPtrArray *virt_list_ours(VirtConn *conn, GError **error)
 {
-    json_t *list = call(conn, VIRT_OP_LIST, &(VirtArgs){0}, error);
+    json_t *list = virt_call(conn, VIRT_OP_LIST, &(VirtArgs){0}, error);
     if (!list) {
         return NULL;
     }
@@ -200,7 +213,7 @@ GPtrArray *virt_list_ours(VirtConn *conn, GError **error)
 
 bool virt_agent_is_connected(VirtConn *conn, const char *uuid, bool *out_connected, GError **error)
 {
-    json_t *value = call(conn, VIRT_OP_AGENT_STATE, &(VirtArgs){.uuid = uuid}, error);
+    json_t *value = virt_call(conn, VIRT_OP_AGENT_STATE, &(VirtArgs){.uuid = uuid}, error);
     if (!value) {
         return false;
     }
@@ -218,7 +231,7 @@ char *virt_agent_command(VirtConn *conn, const char *uuid, const char *command, 
 
 bool virt_stats(VirtConn *conn, const char *uuid, VirtStats *out, GError **error)
 {
-    json_t *object = call(conn, VIRT_OP_STATS, &(VirtArgs){.uuid = uuid}, error);
+    json_t *object = virt_call(conn, VIRT_OP_STATS, &(VirtArgs){.uuid = uuid}, error);
     if (!object) {
         return false;
     }
@@ -249,6 +262,12 @@ bool virt_stats(VirtConn *conn, const char *uuid, VirtStats *out, GError **error
     *out = stats;
     json_decref(object);
     return true;
+}
+
+bool virt_set_link(VirtConn *conn, const char *uuid, const char *mac, bool is_up, GError **error)
+{
+    VirtArgs args = {.uuid = uuid, .text = mac, .number = is_up};
+    return call_plain(conn, VIRT_OP_SET_LINK, &args, error);
 }
 
 char *virt_domain_xml(VirtConn *conn, const char *uuid, GError **error)

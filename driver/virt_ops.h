@@ -1,4 +1,5 @@
 #pragma once
+#include <jansson.h>
 #include "driver/virt.h"
 
 /*
@@ -7,9 +8,10 @@
  * (vm-run-libvirt.so) or sent to another one (vm-run-embed, driver/virt_wire.h). Answers are JSON
  * texts: FACTS  object (caps.c)     STATE  number (VirtState)     FIND  object or null     LIST
  * array of objects (inventory.c) AGENT_STATE  boolean       AGENT_COMMAND, XML  string    STATS
- * object (stats.c)  others  true
+ * object (stats.c)  NETWORK_BY_BRIDGE, NETWORK_LEASE  object or null  NETWORK_RESERVE  string
+ * (network.c)  others  true
  */
-#define VIRT_OPS_ABI 1
+#define VIRT_OPS_ABI 2
 
 typedef enum {
     VIRT_OP_FACTS,
@@ -26,6 +28,11 @@ typedef enum {
     VIRT_OP_AGENT_COMMAND, /* uuid, text, number: seconds */
     VIRT_OP_STATS,
     VIRT_OP_XML,
+    VIRT_OP_SET_LINK,          /* uuid, text: MAC, number: 1 up, 0 down */
+    VIRT_OP_NETWORK_BY_BRIDGE, /* text: bridge */
+    VIRT_OP_NETWORK_RESERVE, /* text: {"network", "mac", "ip", "hostname"}, the last two or null */
+    VIRT_OP_NETWORK_RELEASE, /* text: the same */
+    VIRT_OP_NETWORK_LEASE,   /* text: the same without the last two */
     VIRT_OP_N
 } VirtOp;
 
@@ -54,6 +61,12 @@ typedef struct {
 /* The deadline of an operation, and its name for messages ("define domain"). */
 unsigned virt_op_deadline_ms(VirtOp op, const VirtArgs *args);
 const char *virt_op_name(VirtOp op);
+
+/* The answer of `conn` as a value; NULL and an error. Caller: json_decref(). */
+json_t *virt_call(VirtConn *conn, VirtOp op, const VirtArgs *args, GError **error);
+/* Where networks are asked for: conn itself, or, of an embedded one, a connection to the host's
+ * libvirtd, opened at the first call and closed with conn. NULL without error: nobody answers. */
+VirtConn *virt_network_conn(VirtConn *conn, GError **error);
 
 /* Which driver a libvirt URI means; VIRT_KIND_N: none that we serve (only qemu and test are). */
 VirtKind virt_kind_of_uri(const char *uri);

@@ -11,6 +11,7 @@ typedef struct {
 /* virErrorNumber of libvirt 9.0; everything that isn't here is HOST. */
 static const CodeRow rows[] = {
     {VIR_ERR_NO_DOMAIN, VM_ERROR_NOT_FOUND},
+    {VIR_ERR_NO_NETWORK, VM_ERROR_NOT_FOUND},
     {VIR_ERR_DOM_EXIST, VM_ERROR_EXISTS},
     {VIR_ERR_NO_SUPPORT, VM_ERROR_UNSUPPORTED},
     {VIR_ERR_CONFIG_UNSUPPORTED, VM_ERROR_UNSUPPORTED},

@@ -38,8 +38,14 @@ char *virt_op_agent_state(VirtPart *part, const VirtArgs *args, GError **error);
 char *virt_op_agent_command(VirtPart *part, const VirtArgs *args, GError **error);
 char *virt_op_stats(VirtPart *part, const VirtArgs *args, GError **error);
 char *virt_op_xml(VirtPart *part, const VirtArgs *args, GError **error);
+char *virt_op_set_link(VirtPart *part, const VirtArgs *args, GError **error);
+char *virt_op_network_by_bridge(VirtPart *part, const VirtArgs *args, GError **error);
+char *virt_op_network_reserve(VirtPart *part, const VirtArgs *args, GError **error);
+char *virt_op_network_release(VirtPart *part, const VirtArgs *args, GError **error);
+char *virt_op_network_lease(VirtPart *part, const VirtArgs *args, GError **error);
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(virDomain, virDomainFree)
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(virNetwork, virNetworkFree)
 
 /* The domain with this uuid; NULL and NOT_FOUND (or another error). Caller: virDomainFree. */
 virDomainPtr virt_part_lookup(VirtPart *part, const char *uuid, GError **error);

@@ -66,6 +66,27 @@ static void test_second_connection_finds_it_running(void **context)
     assert_true(g_error_matches(again, VM_ERROR, VM_ERROR_BUSY));
 }
 
+static bool is_link_down(void)
+{
+    g_autofree char *xml = virt_domain_xml(conn(), UUID, NULL);
+    return strstr(xml, "<link state='down'/>");
+}
+
+static void test_cable_is_unplugged_and_plugged_again(void **context)
+{
+    (void)context;
+    g_autoptr(GError) error = NULL;
+    for (unsigned i = 0; i < 6; i++) {
+        bool is_up = i >= 3;
+        if (!virt_set_link(conn(), UUID, "52:54:00:11:22:33", is_up, &error)) {
+            fail_msg("%s", error->message);
+        }
+        assert_int_equal(is_link_down(), !is_up);
+    }
+    assert_false(virt_set_link(conn(), UUID, "52:54:00:00:00:99", true, &error));
+    assert_true(g_error_matches(error, VM_ERROR, VM_ERROR_NOT_FOUND));
+}
+
 static void test_other_process_waits_for_the_root(void **context)
 {
     (void)context;
@@ -347,6 +368,7 @@ int main(void)
         cmocka_unit_test(test_facts_say_what_this_libvirt_offers),
         cmocka_unit_test(test_reference_domain_starts_and_nothing_is_chowned),
         cmocka_unit_test(test_second_connection_finds_it_running),
+        cmocka_unit_test(test_cable_is_unplugged_and_plugged_again),
         cmocka_unit_test(test_other_process_waits_for_the_root),
         cmocka_unit_test(test_killed_unseen_then_the_next_connection_says_off),
         cmocka_unit_test(test_started_again_destroyed_and_undefined_leaves_nothing),
