@@ -19,7 +19,7 @@ before=$(sha256sum "$image")
 
 work=$(mktemp -d /var/tmp/vm-run-demo.XXXXXX)
 chmod 0711 "$work"
-export VM_RUN_STATE_DIR=$work/state
+export VM_RUN_STATE_DIR=$work/state VM_RUN_NETWORK=user # needs no root, leaves the host's links alone
 finish() {
     "$vm_run" rm --force demo >/dev/null 2>&1 || true
     "$vm_run" gc >/dev/null 2>&1 || true

@@ -49,6 +49,7 @@ class Place:
         self.state = os.path.join(self.root, "state")
         self.env = {k: v for k, v in os.environ.items() if not k.startswith(("VM_RUN_", "LIBVIRT_"))}
         self.env["VM_RUN_STATE_DIR"] = self.state
+        self.env["VM_RUN_NETWORK"] = "user"  # links only where a test asks for them: netlab.py
         self.env["VM_RUN_URI"] = connect or f"qemu:///embed?root={self.state}/libvirt"
 
     def __enter__(self):
