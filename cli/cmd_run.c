@@ -44,7 +44,7 @@ static bool has_user_network(const MachineSpec *spec)
 {
     for (guint i = 0; spec->networks && i < spec->networks->len; i++) {
         const SpecNetwork *network = spec->networks->pdata[i];
-        if (network->kind == SPEC_NET_USER) {
+        if (network->kind == SPEC_NET_USER || network->kind == SPEC_NET_AUTO) {
             return true;
         }
     }

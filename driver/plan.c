@@ -237,7 +237,7 @@ static void plan_nic(MachinePlan *plan, const SpecNetwork *from, const PlanInput
     }
     unsigned index = plan->nics->len;
     PlanNic *nic = g_new0(PlanNic, 1);
-    nic->kind = from->kind;
+    nic->kind = from->kind == SPEC_NET_AUTO ? SPEC_NET_USER : from->kind;
     nic->mac = from->mac ? g_strdup(from->mac) : net_mac_for(plan->ident->uuid, index);
     nic->netdev = g_strdup_printf("hostnet%u", index);
     if (from->kind == SPEC_NET_BRIDGE) {

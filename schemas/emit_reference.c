@@ -25,6 +25,10 @@ static char *type_cell(const SpecOption *row)
         min = spec_format_duration(row->min);
         max = spec_format_duration(row->max);
         return g_strdup_printf("duration, %s to %s", min, max);
+    case SPEC_KIND_RATE:
+        min = spec_format_rate(row->min);
+        max = spec_format_rate(row->max);
+        return g_strdup_printf("rate, %s to %s", min, max);
     case SPEC_KIND_STRINGS:
         return g_strdup_printf("list of texts, at most %u", row->max_items);
     case SPEC_KIND_RECORDS:

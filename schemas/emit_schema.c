@@ -39,9 +39,10 @@ static json_t *schema_uint(const SpecOption *row)
 
 static json_t *schema_measure(const SpecOption *row)
 {
-    bool is_size = row->kind == SPEC_KIND_SIZE;
-    return json_pack("{s:s, s:o}", "type", "string", "pattern",
-                     whole_pattern(is_size ? SPEC_SIZE_PATTERN : SPEC_DURATION_PATTERN));
+    const char *pattern = row->kind == SPEC_KIND_SIZE   ? SPEC_SIZE_PATTERN
+                          : row->kind == SPEC_KIND_RATE ? SPEC_RATE_PATTERN
+                                                        : SPEC_DURATION_PATTERN;
+    return json_pack("{s:s, s:o}", "type", "string", "pattern", whole_pattern(pattern));
 }
 
 static json_t *schema_choice(const SpecOption *row)
@@ -110,34 +111,29 @@ static json_t *schema_records(const SpecOption *row)
 
 static json_t *schema_objects(const SpecOption *row)
 {
-    return json_pack(
-        "{s:s, s:{s:s}, s:{s:o, s:i}, s:i, s:I}", "type", "object", "additionalProperties", "$ref",
-        "#/definitions/machine", "propertyNames", "pattern",
-        whole_pattern(spec_table_find(&spec_machine_table, "name")->pattern), "maxLength", 63,
-        "minProperties", 1, "maxProperties", (json_int_t)row->max_items);
+    const SpecObjectType *type = row->object;
+    g_autofree char *definition = g_strconcat("#/definitions/", type->noun, NULL);
+    return json_pack("{s:s, s:{s:s}, s:{s:o, s:i}, s:i, s:I}", "type", "object",
+                     "additionalProperties", "$ref", definition, "propertyNames", "pattern",
+                     whole_pattern(spec_table_find(type->table, "name")->pattern), "maxLength", 63,
+                     "minProperties", type->is_needed ? 1 : 0, "maxProperties",
+                     (json_int_t)row->max_items);
 }
 
 static json_t *schema_group(const SpecOption *row)
 {
-    return schema_of_table(&spec_machine_table, row->info.path);
+    return schema_of_table(row->table, row->info.path);
 }
 
 static json_t *(*const schemas[])(const SpecOption *) = {
-    [SPEC_KIND_STRING] = schema_text,
-    [SPEC_KIND_UINT] = schema_uint,
-    [SPEC_KIND_SIZE] = schema_measure,
-    [SPEC_KIND_DURATION] = schema_measure,
-    [SPEC_KIND_ENUM] = schema_choice,
-    [SPEC_KIND_BOOL] = schema_bool,
-    [SPEC_KIND_TEXT] = schema_text,
-    [SPEC_KIND_SOURCE] = schema_source,
-    [SPEC_KIND_STRINGS] = schema_strings,
-    [SPEC_KIND_WORDS] = schema_words,
-    [SPEC_KIND_MAP] = schema_pairs,
-    [SPEC_KIND_RECORDS] = schema_records,
-    [SPEC_KIND_OBJECTS] = schema_objects,
-    [SPEC_KIND_GROUP] = schema_group,
-    [SPEC_KIND_LATER] = NULL,
+    [SPEC_KIND_STRING] = schema_text,     [SPEC_KIND_UINT] = schema_uint,
+    [SPEC_KIND_SIZE] = schema_measure,    [SPEC_KIND_DURATION] = schema_measure,
+    [SPEC_KIND_RATE] = schema_measure,    [SPEC_KIND_ENUM] = schema_choice,
+    [SPEC_KIND_BOOL] = schema_bool,       [SPEC_KIND_TEXT] = schema_text,
+    [SPEC_KIND_SOURCE] = schema_source,   [SPEC_KIND_STRINGS] = schema_strings,
+    [SPEC_KIND_WORDS] = schema_words,     [SPEC_KIND_MAP] = schema_pairs,
+    [SPEC_KIND_RECORDS] = schema_records, [SPEC_KIND_OBJECTS] = schema_objects,
+    [SPEC_KIND_GROUP] = schema_group,     [SPEC_KIND_LATER] = NULL,
 };
 G_STATIC_ASSERT(G_N_ELEMENTS(schemas) == SPEC_KIND_N);
 
@@ -193,7 +189,8 @@ char *spec_emit_json_schema(void)
     json_t *head = schema_of_table(&spec_head_table, "");
     json_object_update(root, head);
     json_object_set_new(root, "definitions",
-                        json_pack("{s:o}", "machine", schema_of_table(&spec_machine_table, "")));
+                        json_pack("{s:o, s:o}", "machine", schema_of_table(&spec_machine_table, ""),
+                                  "network", schema_of_table(&spec_network_table, "")));
     char *dumped = json_dumps(root, JSON_INDENT(2));
     char *text = g_strconcat(dumped, "\n", NULL);
     free(dumped);

@@ -2,6 +2,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "base/file.h"
+#include "schemas/finish.h"
 #include "schemas/read.h"
 #include "schemas/rows.h"
 #include "schemas/yaml.h"
@@ -11,6 +12,7 @@ struct SpecFile {
     char *name;
     GPtrArray *machines; /* of MachineSpec, NULL where one was taken */
     GPtrArray *names;    /* of char *, as long as machines */
+    GPtrArray *networks; /* of NetworkSpec, finished */
 };
 
 static const SpecOption head_rows[] = {
@@ -21,14 +23,15 @@ static const SpecOption head_rows[] = {
                 .pattern = "[a-z0-9]([a-z0-9-]*[a-z0-9])?",
                 .pattern_hint = "use lower-case letters, digits and '-' inside",
                 .code = VM_ERROR_NAME, .is_required = true),
-    SPEC_OBJECTS(SpecFile, machines, "vms", "The machines, by name.", .max_items = 1000,
+    SPEC_OBJECTS(SpecFile, machines, machine, "vms", "The machines, by name.", .max_items = 1000,
                  .is_required = true),
+    SPEC_OBJECTS(SpecFile, networks, network, "networks",
+                 "Networks, by name; each is made when a machine on it starts.", .max_items = 100),
     SPEC_LATER("variables", "Values that are given from outside."),
     SPEC_LATER("locals", "Values with a name."),
     SPEC_LATER("defaults", "What every machine has unless it says otherwise."),
     SPEC_LATER("include", "Further files."),
     SPEC_LATER("images", "Images by name."),
-    SPEC_LATER("networks", "Managed networks."),
     SPEC_LATER("disks", "Disks that outlive machines."),
     SPEC_LATER("outputs", "Values that are shown at the end."),
     SPEC_LATER("moved", "Renames."),
@@ -37,47 +40,15 @@ static const SpecOption head_rows[] = {
 };
 const SpecTable spec_head_table = {head_rows, G_N_ELEMENTS(head_rows)};
 
-static void read_machine(SpecReader *outer, const SpecNode *key, const SpecNode *node,
-                         const char *path, GPtrArray *machines)
+static void finish_networks(SpecFile *file, BaseReport *report)
 {
-    MachineSpec *spec = spec_machine_new();
-    SpecReader reader = *outer;
-    BasePos pos = spec_node_pos(key);
-    reader.prefix = path;
-    reader.origins = spec->origins;
-    spec->name = g_strdup(key->text);
-    spec_origin_keep(spec->origins, "name", &pos);
-    g_ptr_array_add(machines, spec);
-    if (spec_node_has_nul(key)) {
-        base_report_error(outer->report, VM_ERROR_NAME, &pos, NULL,
-                          "name '%s' holds a NUL character", key->text);
-    } else {
-        spec_name_check(key->text, &pos, outer->report);
+    if (!file->networks) {
+        file->networks = g_ptr_array_new_with_free_func((GDestroyNotify)spec_network_free);
     }
-    if (node->kind == SPEC_NODE_MAP) {
-        spec_read_map(&reader, &spec_machine_table, "", node, "", spec);
-        return;
+    for (unsigned i = 0; i < file->networks->len; i++) {
+        spec_network_finish(g_ptr_array_index(file->networks, i), report);
     }
-    g_autofree char *shown = spec_node_shown(node);
-    spec_read_mistake(&reader, VM_ERROR_SCHEMA, spec_node_is_null(node) ? key : node, "", NULL,
-                      "expected a map, got %s", shown);
-    /* so that nobody complains about the same again */
-    spec_origin_keep(spec->origins, "image", &pos);
-}
-
-void spec_read_machines(SpecReader *reader, const SpecNode *map, const char *path,
-                        GPtrArray *machines)
-{
-    if (spec_node_n(map) == 0) {
-        spec_read_mistake(reader, VM_ERROR_SCHEMA, map, path, NULL, "has no machine");
-    }
-    for (unsigned i = 0; i < spec_node_n(map); i++) {
-        const SpecNode *key = spec_node_key(map, i);
-        g_autofree char *full = g_strdup_printf("%s.%s", path, key->text);
-        if (!key->is_duplicate) {
-            read_machine(reader, key, spec_node_item(map, i), full, machines);
-        }
-    }
+    spec_check_networks(file->networks, report);
 }
 
 static SpecFile *read_tree(const SpecNode *root, const char *text, const char *base_dir,
@@ -102,6 +73,8 @@ static SpecFile *read_tree(const SpecNode *root, const char *text, const char *b
         const MachineSpec *spec = g_ptr_array_index(file->machines, i);
         g_ptr_array_add(file->names, g_strdup(spec->name));
     }
+    finish_networks(file, report);
+    spec_check_across(file->machines, report);
     return file;
 }
 
@@ -183,11 +156,27 @@ MachineSpec *spec_file_steal_machine(SpecFile *file, unsigned i)
 {
     g_assert(i < file->machines->len);
     void **slot = &g_ptr_array_index(file->machines, i);
-    return g_steal_pointer(slot);
+    MachineSpec *spec = g_steal_pointer(slot);
+    for (unsigned k = 0; k < file->networks->len; k++) {
+        g_ptr_array_add(spec->network_specs,
+                        spec_network_copy(g_ptr_array_index(file->networks, k)));
+    }
+    return spec;
 }
 
 const char *spec_file_machine_name(const SpecFile *file, unsigned i)
 {
     g_assert(i < file->names->len);
     return g_ptr_array_index(file->names, i);
+}
+
+unsigned spec_file_n_networks(const SpecFile *file)
+{
+    return file->networks->len;
+}
+
+const NetworkSpec *spec_file_network(const SpecFile *file, unsigned i)
+{
+    g_assert(i < file->networks->len);
+    return g_ptr_array_index(file->networks, i);
 }

@@ -51,17 +51,44 @@ static json_t *json_of_origins(GHashTable *origins)
     return map;
 }
 
-char *spec_machine_to_json(const MachineSpec *spec)
+/* A machine or network of `type`. */
+static json_t *json_of_object(const SpecObjectType *type, const void *object)
 {
     SpecWriter writer = {.with_secrets = true, .is_record = true};
-    g_autoptr(SpecNode) tree = spec_write_table(&writer, &spec_machine_table, "", spec);
-    json_t *root = json_pack("{s:i, s:o, s:o}", "format", JSON_FORMAT, "spec", json_of(tree),
-                             "origins", json_of_origins(spec->origins));
+    g_autoptr(SpecNode) tree = spec_write_table(&writer, type->table, "", object);
+    GHashTable *origins =
+        *(GHashTable *const *)(const void *)((const char *)object + type->origins_offset);
+    return json_pack("{s:i, s:o, s:o}", "format", JSON_FORMAT, "spec", json_of(tree), "origins",
+                     json_of_origins(origins));
+}
+
+static char *dump(json_t *root)
+{
     char *dumped = json_dumps(root, JSON_COMPACT | JSON_SORT_KEYS);
     char *text = g_strdup(dumped);
     free(dumped);
     json_decref(root);
     return text;
+}
+
+char *spec_network_to_json(const NetworkSpec *spec)
+{
+    return dump(json_of_object(&spec_network_object, spec));
+}
+
+char *spec_machine_to_json(const MachineSpec *spec)
+{
+    json_t *root = json_of_object(&spec_machine_object, spec);
+    json_t *networks = json_array();
+    for (unsigned i = 0; i < spec->network_specs->len; i++) {
+        json_array_append_new(networks, json_of_object(&spec_network_object,
+                                                       g_ptr_array_index(spec->network_specs, i)));
+    }
+    if (json_array_size(networks) > 0) {
+        json_object_set(root, "networks", networks);
+    }
+    json_decref(networks);
+    return dump(root);
 }
 
 /* [FILE or null, LINE, COLUMN]; the file is borrowed from it. */
@@ -131,41 +158,90 @@ static bool read_origins(const json_t *origins, GHashTable *out)
     return true;
 }
 
-static MachineSpec *machine_of(const json_t *spec_json, const json_t *origins, GError **error)
+/* Into `object`, which is new. */
+static bool read_object(const SpecObjectType *type, const json_t *root, void *object,
+                        GError **error)
 {
+    const json_t *spec = json_object_get(root, "spec");
+    const json_t *origins = json_object_get(root, "origins");
+    if (json_integer_value(json_object_get(root, "format")) != JSON_FORMAT) {
+        return base_fail(error, VM_ERROR_STATE, "the record of a %s has a format that is not known",
+                         type->noun);
+    }
+    if (!json_is_object(spec) || !json_is_object(origins)) {
+        return base_fail(error, VM_ERROR_STATE, "the record of a %s is damaged", type->noun);
+    }
     g_autoptr(BaseReport) report = base_report_new();
-    g_autoptr(MachineSpec) spec = spec_machine_new();
-    g_autoptr(SpecNode) tree = node_of(spec_json, "", origins);
+    g_autoptr(SpecNode) tree = node_of(spec, "", origins);
     SpecReader reader = {.report = report, .is_record = true};
     g_autoptr(GError) first = NULL;
-    spec_read_map(&reader, &spec_machine_table, "", tree, "", spec);
-    if (!read_origins(origins, spec->origins)) {
-        base_fail(error, VM_ERROR_STATE, "the record of a machine has damaged positions");
-        return NULL;
+    spec_read_map(&reader, type->table, "", tree, "", object);
+    GHashTable *out = *(GHashTable **)(void *)((char *)object + type->origins_offset);
+    if (!read_origins(origins, out)) {
+        return base_fail(error, VM_ERROR_STATE, "the record of a %s has damaged positions",
+                         type->noun);
     }
     if (!base_report_check(report, &first)) {
-        base_fail(error, VM_ERROR_STATE, "the record of a machine is damaged: %s", first->message);
+        return base_fail(error, VM_ERROR_STATE, "the record of a %s is damaged: %s", type->noun,
+                         first->message);
+    }
+    return true;
+}
+
+static NetworkSpec *network_of(const json_t *root, GError **error)
+{
+    g_autoptr(NetworkSpec) spec = spec_network_new();
+    if (!read_object(&spec_network_object, root, spec, error)) {
         return NULL;
+    }
+    const BasePos *pos = spec_network_origin(spec, "name");
+    if (pos) {
+        spec->pos = spec_pos_copy(pos);
     }
     return g_steal_pointer(&spec);
 }
 
-MachineSpec *spec_machine_from_json(const char *json, GError **error)
+static bool read_networks(const json_t *list, GPtrArray *out, GError **error)
+{
+    size_t i;
+    json_t *item;
+    json_array_foreach(list, i, item)
+    {
+        NetworkSpec *spec = network_of(item, error);
+        if (!spec) {
+            return false;
+        }
+        g_ptr_array_add(out, spec);
+    }
+    return !list || json_is_array(list)
+               ? true
+               : base_fail(error, VM_ERROR_STATE, "the record of a machine is damaged");
+}
+
+static json_t *load(const char *json, const char *noun, GError **error)
 {
     json_error_t where;
     json_t *root = json_loads(json, JSON_REJECT_DUPLICATES, &where);
-    const json_t *spec_json = json_object_get(root, "spec");
-    const json_t *origins = json_object_get(root, "origins");
-    MachineSpec *spec = NULL;
     if (!root) {
-        base_fail(error, VM_ERROR_STATE, "the record of a machine is damaged: %s", where.text);
-    } else if (json_integer_value(json_object_get(root, "format")) != JSON_FORMAT) {
-        base_fail(error, VM_ERROR_STATE, "the record of a machine has a format that is not known");
-    } else if (!json_is_object(spec_json) || !json_is_object(origins)) {
-        base_fail(error, VM_ERROR_STATE, "the record of a machine is damaged");
-    } else {
-        spec = machine_of(spec_json, origins, error);
+        base_fail(error, VM_ERROR_STATE, "the record of a %s is damaged: %s", noun, where.text);
     }
+    return root;
+}
+
+NetworkSpec *spec_network_from_json(const char *json, GError **error)
+{
+    json_t *root = load(json, "network", error);
+    NetworkSpec *spec = root ? network_of(root, error) : NULL;
     json_decref(root);
     return spec;
+}
+
+MachineSpec *spec_machine_from_json(const char *json, GError **error)
+{
+    json_t *root = load(json, "machine", error);
+    g_autoptr(MachineSpec) spec = spec_machine_new();
+    bool is_read = root && read_object(&spec_machine_object, root, spec, error) &&
+                   read_networks(json_object_get(root, "networks"), spec->network_specs, error);
+    json_decref(root);
+    return is_read ? g_steal_pointer(&spec) : NULL;
 }

@@ -1,89 +1,70 @@
 #include "schemas/option.h"
 
+#include "schemas/network_rows.h"
 #include "schemas/rows.h"
 #include "schemas/rules.h"
 #include "schemas/value.h"
 
 /* --- enums: texts in the order of their values ------------------------------------------------ */
 
-#define CHOICES(etype, n, ...)                                                                     \
-    G_STATIC_ASSERT(G_N_ELEMENTS(texts_##etype) == (n) + 1);                                       \
-    G_STATIC_ASSERT(G_N_ELEMENTS(docs_##etype) == (n));                                            \
-    static const SpecChoices choices_##etype = {                                                   \
-        .texts = texts_##etype, .docs = docs_##etype, __VA_ARGS__}
-
 static const char *const texts_SpecArch[] = {"x86_64", NULL};
 static const char *const docs_SpecArch[] = {"64-bit PC"};
 static const char *const later_SpecArch[] = {"aarch64", NULL};
-CHOICES(SpecArch, SPEC_ARCH_N, .later = later_SpecArch);
+SPEC_CHOICES(SpecArch, SPEC_ARCH_N, .later = later_SpecArch);
 
 static const char *const texts_SpecMachineType[] = {"q35", "pc", NULL};
 static const char *const docs_SpecMachineType[] = {"PCI Express", "PCI, for old guests"};
-CHOICES(SpecMachineType, SPEC_MACHINE_N);
+SPEC_CHOICES(SpecMachineType, SPEC_MACHINE_N);
 
 static const char *const texts_SpecFirmware[] = {"auto", "bios", "uefi", "uefi-secure", NULL};
 static const char *const docs_SpecFirmware[] = {"bios, unless the image can only boot by UEFI",
                                                 "SeaBIOS", "UEFI",
                                                 "UEFI with secure boot; needs machine q35"};
-CHOICES(SpecFirmware, SPEC_FIRMWARE_N);
+SPEC_CHOICES(SpecFirmware, SPEC_FIRMWARE_N);
 
 static const char *const texts_SpecAccel[] = {"auto", "kvm", "tcg", NULL};
 static const char *const docs_SpecAccel[] = {"KVM where this host can, else TCG", "hardware",
                                              "emulation, slow"};
-CHOICES(SpecAccel, SPEC_ACCEL_N);
+SPEC_CHOICES(SpecAccel, SPEC_ACCEL_N);
 
 static const char *const texts_SpecDisplay[] = {"none", "vnc", NULL};
 static const char *const docs_SpecDisplay[] = {"serial console only",
                                                "a VNC server on a unix socket"};
 static const char *const later_SpecDisplay[] = {"spice", NULL};
-CHOICES(SpecDisplay, SPEC_DISPLAY_N, .later = later_SpecDisplay);
+SPEC_CHOICES(SpecDisplay, SPEC_DISPLAY_N, .later = later_SpecDisplay);
 
 static const char *const texts_SpecImageFormat[] = {"auto", "qcow2", "raw", NULL};
 static const char *const docs_SpecImageFormat[] = {"what the file's header says", "qcow2", "raw"};
-CHOICES(SpecImageFormat, SPEC_IMAGE_FORMAT_N);
+SPEC_CHOICES(SpecImageFormat, SPEC_IMAGE_FORMAT_N);
 
 static const char *const texts_SpecCheck[] = {"strict", "warn", "off", NULL};
 static const char *const docs_SpecCheck[] = {
     "mistakes are errors", "mistakes are warnings",
     "only what would make cloud-init ignore the text is an error"};
-CHOICES(SpecCheck, SPEC_CHECK_N);
-
-static const char *const texts_SpecNetKind[] = {"none",    "user",    "bridge", "auto",
-                                                "managed", "macvtap", NULL};
-static const char *const docs_SpecNetKind[] = {"no network",
-                                               "behind QEMU's own router, needs no privilege",
-                                               "a bridge of this host",
-                                               "the network `default` for root, user otherwise",
-                                               "a managed network",
-                                               "a macvtap of a link"};
-CHOICES(SpecNetKind, SPEC_NET_N, .later_others = "managed networks");
-
-static const char *const texts_SpecProto[] = {"tcp", "udp", "both", NULL};
-static const char *const docs_SpecProto[] = {"TCP", "UDP", "TCP and UDP"};
-CHOICES(SpecProto, SPEC_PROTO_N);
+SPEC_CHOICES(SpecCheck, SPEC_CHECK_N);
 
 static const char *const texts_SpecBus[] = {"virtio", "scsi", NULL};
 static const char *const docs_SpecBus[] = {"virtio-blk", "virtio-scsi"};
-CHOICES(SpecBus, SPEC_BUS_N);
+SPEC_CHOICES(SpecBus, SPEC_BUS_N);
 
 static const char *const texts_SpecWait[] = {"started", "boot", "ssh", "cloud-init", "ready", NULL};
 static const char *const docs_SpecWait[] = {"QEMU runs", "kernel and init were seen", "ssh answers",
                                             "cloud-init has ended",
                                             "everything of `ready` is there"};
-CHOICES(SpecWait, SPEC_WAIT_N);
+SPEC_CHOICES(SpecWait, SPEC_WAIT_N);
 
 static const char *const texts_ready[] = {"boot", "ssh", "cloud-init", "agent", NULL};
 static const char *const docs_ready[] = {"kernel and init were seen", "ssh answers",
                                          "cloud-init has ended", "the guest agent answers"};
 static const char *const later_ready[] = {"tcp", "http", "exec", NULL};
-CHOICES(ready, 4, .later = later_ready);
+SPEC_CHOICES(ready, 4, .later = later_ready);
 G_STATIC_ASSERT(SPEC_READY_BOOT == 1 << 0 && SPEC_READY_SSH == 1 << 1 &&
                 SPEC_READY_CLOUD_INIT == 1 << 2 && SPEC_READY_AGENT == 1 << 3);
 
 typedef bool Encoding; /* SpecWriteFile.is_base64 */
 static const char *const texts_Encoding[] = {"text", "base64", NULL};
 static const char *const docs_Encoding[] = {"as it stands", "content is base64"};
-CHOICES(Encoding, 2);
+SPEC_CHOICES(Encoding, 2);
 
 /* The text of `value`; out of range: "?", which no caller ever sees. */
 static const char *choice_text(const SpecChoices *choices, unsigned value, unsigned n)
@@ -109,16 +90,6 @@ const char *spec_machine_type_name(SpecMachineType value)
 const char *spec_wait_name(SpecWait value)
 {
     return choice_text(&choices_SpecWait, value, SPEC_WAIT_N);
-}
-
-const char *spec_net_kind_name(SpecNetKind value)
-{
-    return choice_text(&choices_SpecNetKind, value, SPEC_NET_N);
-}
-
-const char *spec_proto_name(SpecProto value)
-{
-    return choice_text(&choices_SpecProto, value, SPEC_PROTO_N);
 }
 
 bool spec_wait_from_text(const char *text, SpecWait *out_value)
@@ -166,51 +137,6 @@ static const SpecRecordType record_SpecDisk = {
     .pos_offset = offsetof(SpecDisk, pos),
     .table = &disk_table,
     .rule = spec_disk_rule,
-};
-
-static const char *const network_words[] = {"user", "none", NULL};
-static const SpecOption network_rows[] = {
-    SPEC_ENUM(SpecNetwork, kind, SpecNetKind, "network", "What the interface is connected to.",
-              .default_text = "user"),
-    SPEC_STRING(SpecNetwork, bridge, "bridge", "Name of a bridge of this host.", .max = 15,
-                .rule = spec_rule_bridge, .code = VM_ERROR_NAME,
-                .pattern = "[A-Za-z0-9][A-Za-z0-9_.-]*",
-                .pattern_hint = "use letters, digits, '-', '_' and '.'"),
-    SPEC_STRING(SpecNetwork, mac, "mac", "MAC address of the guest's interface.", .max = 17,
-                .pattern = "[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}",
-                .pattern_hint = "write six octets, such as 52:54:00:12:34:56",
-                .rule = spec_rule_mac, .code = VM_ERROR_NET, .is_lower = true,
-                .default_doc = "made from the machine's id"),
-    SPEC_LATER("ip", "Fixed IPv4 address."),
-    SPEC_LATER("ip6", "Fixed IPv6 address."),
-    SPEC_LATER("default_route", "Whether the default route goes here."),
-    SPEC_LATER("model", "Model of the interface."),
-};
-static const SpecTable network_table = TABLE(network_rows);
-static const SpecRecordType record_SpecNetwork = {
-    .noun = "network",
-    .size = sizeof(SpecNetwork),
-    .pos_offset = offsetof(SpecNetwork, pos),
-    .table = &network_table,
-    .from_text = spec_network_from_text,
-    .to_text = spec_network_to_text,
-    .text_words = network_words,
-    .text_pattern = "user|none|bridge=[A-Za-z0-9][A-Za-z0-9_.-]{0,14}",
-    .text_doc = "user, none or bridge=NAME",
-    .settle = spec_network_settle,
-    .rule = spec_network_rule,
-};
-
-static const SpecRecordType record_SpecPort = {
-    .noun = "port",
-    .size = sizeof(SpecPort),
-    .pos_offset = offsetof(SpecPort, pos),
-    .from_text = spec_port_from_text,
-    .to_text = spec_port_to_text,
-    .clear = spec_port_clear,
-    .text_pattern = "(([0-9.]+|\\[[0-9A-Fa-f:.]+\\]):)?(auto|[0-9]+(-[0-9]+)?):[0-9]+(-[0-9]+)?"
-                    "(/(tcp|udp|both))?",
-    .text_doc = "[ADDRESS:]HOST:GUEST[/tcp|udp|both]",
 };
 
 static const SpecOption write_file_rows[] = {
@@ -348,7 +274,8 @@ static const SpecOption machine_rows[] = {
                  .max = 65536, .max_items = 256, .is_multiline = true, .is_path = true,
                  .is_loadable = true, .code = VM_ERROR_CI, .change = SPEC_CHANGE_RESEED),
 
-    SPEC_GROUP("cloud_init", "What cloud-init gets besides the settings above."),
+    SPEC_GROUP(spec_machine_table, "cloud_init",
+               "What cloud-init gets besides the settings above."),
     SPEC_SOURCE(M, cloud_init.user_data, "cloud_init.user_data",
                 "The guest's user-data, passed on byte for byte: a file, a text of several "
                 "lines, or a map that becomes a #cloud-config.",
@@ -375,13 +302,15 @@ static const SpecOption machine_rows[] = {
 
     SPEC_RECORDS(M, networks, SpecNetwork, "networks",
                  "Network interfaces, in order; an empty list means none.", .max_items = 64,
-                 .default_doc = "one, `user`", .change = SPEC_CHANGE_RESTART,
+                 .default_doc = "one, `auto`", .change = SPEC_CHANGE_RESTART,
                  SPEC_FLAG("network", 0, "NET")),
     SPEC_RECORDS(M, ports, SpecPort, "ports",
                  "Ports of this host that lead into the guest. HOST `auto` or 0 is the next free "
                  "one; FIRST-LAST on both sides maps a range.",
-                 .max_items = 256, .change = SPEC_CHANGE_RESTART,
-                 SPEC_FLAG("publish", 'p', "PORTS")),
+                 .max_items = 256, .change = SPEC_CHANGE_LIVE, SPEC_FLAG("publish", 'p', "PORTS")),
+    SPEC_PORT_RANGE_ROW(M, "Where host ports come from that are `auto`.", SPEC_CHANGE_LIVE,
+                        .default_doc = "that of the network"),
+    SPEC_EGRESS_ROWS(M, spec_machine_table, SPEC_CHANGE_LIVE),
     SPEC_BOOL(M, is_console, "console", "A serial console with a log.", .default_text = "true",
               .change = SPEC_CHANGE_RESTART),
     SPEC_ENUM(M, display, SpecDisplay, "display", "A graphical display.", .default_text = "none",
@@ -390,7 +319,7 @@ static const SpecOption machine_rows[] = {
     SPEC_WORDS(M, ready, ready, "ready", "What must be there before the machine counts as ready.",
                .max_items = 8, .default_doc = "ssh (where it can be reached) and cloud-init",
                .change = SPEC_CHANGE_LIVE),
-    SPEC_GROUP("timeouts", "How long things may take."),
+    SPEC_GROUP(spec_machine_table, "timeouts", "How long things may take."),
     SPEC_DURATION(M, timeouts.boot_ms, "timeouts.boot", "Until kernel and init were seen.",
                   .min = 1000, .max = 86400000, .default_text = "5m", .change = SPEC_CHANGE_LIVE),
     SPEC_DURATION(M, timeouts.ready_ms, "timeouts.ready",
@@ -424,3 +353,23 @@ static const SpecOption machine_rows[] = {
     SPEC_LATER("snapshot_before", "Snapshots before changes."),
 };
 const SpecTable spec_machine_table = TABLE(machine_rows);
+
+static void *make_machine(void)
+{
+    return spec_machine_new();
+}
+
+static void free_machine(void *object)
+{
+    spec_machine_free(object);
+}
+
+const SpecObjectType spec_machine_object = {
+    .noun = "machine",
+    .table = &spec_machine_table,
+    .name_offset = offsetof(MachineSpec, name),
+    .origins_offset = offsetof(MachineSpec, origins),
+    .make = make_machine,
+    .free = free_machine,
+    .is_needed = true,
+};

@@ -70,6 +70,11 @@ NetworkSpec *spec_network_new(void);
 void spec_network_free(NetworkSpec *spec);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NetworkSpec, spec_network_free)
 
+/* Equal, origins included. Transfer full. */
+NetworkSpec *spec_network_copy(const NetworkSpec *spec);
+/* Where option `path` was written, NULL when it was not. Borrowed. */
+const BasePos *spec_network_origin(const NetworkSpec *spec, const char *path);
+
 /* Fills defaults and checks what concerns several options. Call once, last. */
 void spec_network_finish(NetworkSpec *spec, BaseReport *report);
 /* One option from text, as spec_machine_set(). */
@@ -84,6 +89,9 @@ const char *spec_net_mode_name(SpecNetMode mode);
  * "deny":[..]}; the texts are those of the spec. Transfer full. */
 char *spec_egress_to_json(const SpecEgress *egress);
 bool spec_egress_from_json(const char *json, SpecEgress *out, GError **error);
+/* Clears `out`'s members without freeing what was in them. */
+void spec_egress_copy(const SpecEgress *egress, SpecEgress *out);
+/* Frees lists and rules, however they were allocated by the functions above and the tables. */
 void spec_egress_clear(SpecEgress *egress);
 bool spec_egress_is_open(const SpecEgress *egress); /* allows everything */
 char *spec_egress_rule_to_text(const void *rule);

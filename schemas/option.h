@@ -15,6 +15,7 @@ typedef enum {
     SPEC_KIND_UINT,     /* unsigned */
     SPEC_KIND_SIZE,     /* uint64_t, bytes; the unit is part of the text */
     SPEC_KIND_DURATION, /* uint64_t, milliseconds; likewise */
+    SPEC_KIND_RATE,     /* uint64_t, bits per second; likewise */
     SPEC_KIND_ENUM,     /* an enum (or a bool with two names) whose values index the choices */
     SPEC_KIND_BOOL,     /* bool */
     SPEC_KIND_TEXT,     /* char *: any lines */
@@ -23,7 +24,7 @@ typedef enum {
     SPEC_KIND_WORDS,    /* unsigned: a set, bit i for choice i */
     SPEC_KIND_MAP,      /* GHashTable * of char * to char * */
     SPEC_KIND_RECORDS,  /* GPtrArray * of the record type's struct */
-    SPEC_KIND_OBJECTS,  /* GPtrArray * of MachineSpec, a map by name */
+    SPEC_KIND_OBJECTS,  /* GPtrArray * of the object type's struct, a map by name */
     SPEC_KIND_GROUP,    /* no member: a map of further rows */
     SPEC_KIND_LATER,    /* no member: part of the language, not served by this program yet */
     SPEC_KIND_N
@@ -51,6 +52,9 @@ typedef struct {
 typedef bool (*SpecTextRule)(const char *text, const char **out_why);
 
 typedef struct SpecRecordType SpecRecordType;
+typedef struct SpecObjectType SpecObjectType;
+typedef struct SpecTable SpecTable;
+typedef struct SpecNode SpecNode;
 
 typedef struct {
     SpecOptionInfo
@@ -65,6 +69,8 @@ typedef struct {
     const char *default_doc;  /* when the default is no fixed value: "the machine's name" */
     const SpecChoices *choices;
     const SpecRecordType *record;
+    const SpecObjectType *object;
+    const SpecTable *table;   /* of a group: the one that it and its members are in */
     const char *pattern;      /* what a text must match whole (PCRE and JSON Schema alike) */
     const char *pattern_hint; /* the pattern in words */
     SpecTextRule rule;        /* a further rule */
@@ -81,10 +87,10 @@ typedef struct {
     const char *inline_head; /* what goes before an inline map: "#cloud-config\n" */
 } SpecOption;
 
-typedef struct {
+struct SpecTable {
     const SpecOption *options;
     unsigned n_options;
-} SpecTable;
+};
 
 /* Adds what is wrong with a record as a whole. path: "disks[0]". */
 typedef void (*SpecRecordRule)(const void *record, const char *path, const BasePos *pos,
@@ -98,16 +104,34 @@ struct SpecRecordType {
     /* The one-line form, NULL: map only. On failure *out_why says what is wrong. */
     bool (*from_text)(void *record, const char *text, VmError *out_code, const char **out_why);
     char *(*to_text)(const void *record); /* NULL when this record needs the map form */
-    const char *const *text_words;        /* for did-you-mean, NULL: none */
+    /* Instead of from_text, for a one-line form of the map's own keys: the map (with positions),
+     * NULL and *out_why when it is none. Transfer full. */
+    SpecNode *(*expand)(const SpecNode *text, const char **out_why);
+    void (*to_map)(const void *record, SpecNode *map); /* adds what no row writes; NULL: nothing */
+    const char *const *text_words;                     /* for did-you-mean, NULL: none */
     const char *text_pattern, *text_doc;
     void (*clear)(void *record);  /* frees what no row owns; NULL: nothing */
     void (*settle)(void *record); /* fills what follows from other members */
     SpecRecordRule rule;
 };
 
+/* What has a name, a table and origins of its own: a machine, a network. */
+struct SpecObjectType {
+    const char *noun; /* "machine"; also the name of its JSON Schema */
+    const SpecTable *table;
+    size_t name_offset;    /* of its char *name */
+    size_t origins_offset; /* of its GHashTable *origins */
+    size_t pos_offset;     /* of its BasePos, 0: none */
+    void *(*make)(void);
+    void (*free)(void *object);
+    bool is_needed; /* a map without any is a mistake */
+};
+
 extern const SpecTable spec_machine_table; /* schemas/machine_options.c: into a MachineSpec */
+extern const SpecTable spec_network_table; /* schemas/network_options.c: into a NetworkSpec */
 extern const SpecTable
     spec_head_table; /* schemas/file.c: the top of a spec file, into a SpecFile */
+extern const SpecObjectType spec_machine_object, spec_network_object;
 
 /* The row with that path, NULL: none. Borrowed. */
 const SpecOption *spec_table_find(const SpecTable *table, const char *path);

@@ -35,7 +35,7 @@ static void read_group(const SpecSlot *slot)
         spec_slot_expected(slot, NULL);
         return;
     }
-    spec_read_map(slot->reader, &spec_machine_table, slot->path, slot->node, slot->path,
+    spec_read_map(slot->reader, slot->option->table, slot->path, slot->node, slot->path,
                   slot->base);
 }
 
@@ -47,9 +47,10 @@ static void read_source(const SpecSlot *slot)
 
 static void read_objects(const SpecSlot *slot)
 {
-    GPtrArray *list = spec_slot_list(slot, (GDestroyNotify)spec_machine_free);
+    const SpecObjectType *type = slot->option->object;
+    GPtrArray *list = spec_slot_list(slot, type->free);
     if (spec_slot_check_items(slot, SPEC_NODE_MAP, list->len)) {
-        spec_read_machines(slot->reader, slot->node, slot->path, list);
+        spec_read_named(slot->reader, type, slot->node, slot->path, list);
     }
 }
 
@@ -72,12 +73,12 @@ static void read_later(const SpecSlot *slot)
 static void (*const readers[])(const SpecSlot *) = {
     [SPEC_KIND_STRING] = spec_read_string,   [SPEC_KIND_UINT] = spec_read_uint,
     [SPEC_KIND_SIZE] = spec_read_measure,    [SPEC_KIND_DURATION] = spec_read_measure,
-    [SPEC_KIND_ENUM] = spec_read_enum,       [SPEC_KIND_BOOL] = spec_read_bool,
-    [SPEC_KIND_TEXT] = spec_read_string,     [SPEC_KIND_SOURCE] = read_source,
-    [SPEC_KIND_STRINGS] = spec_read_strings, [SPEC_KIND_WORDS] = spec_read_words,
-    [SPEC_KIND_MAP] = spec_read_pairs,       [SPEC_KIND_RECORDS] = spec_read_records,
-    [SPEC_KIND_OBJECTS] = read_objects,      [SPEC_KIND_GROUP] = read_group,
-    [SPEC_KIND_LATER] = read_later,
+    [SPEC_KIND_RATE] = spec_read_measure,    [SPEC_KIND_ENUM] = spec_read_enum,
+    [SPEC_KIND_BOOL] = spec_read_bool,       [SPEC_KIND_TEXT] = spec_read_string,
+    [SPEC_KIND_SOURCE] = read_source,        [SPEC_KIND_STRINGS] = spec_read_strings,
+    [SPEC_KIND_WORDS] = spec_read_words,     [SPEC_KIND_MAP] = spec_read_pairs,
+    [SPEC_KIND_RECORDS] = spec_read_records, [SPEC_KIND_OBJECTS] = read_objects,
+    [SPEC_KIND_GROUP] = read_group,          [SPEC_KIND_LATER] = read_later,
 };
 G_STATIC_ASSERT(G_N_ELEMENTS(readers) == SPEC_KIND_N);
 
@@ -108,7 +109,7 @@ static void read_entry(SpecReader *reader, const SpecOption *option, const SpecN
     }
     if (option->is_map_key && !reader->is_record) {
         spec_read_mistake(reader, VM_ERROR_SCHEMA, key, path, "the key above it is the name",
-                          "no key of a machine");
+                          "is no key here");
     } else if (option->kind == SPEC_KIND_LATER) {
         read_later_at(&slot, key);
     } else {

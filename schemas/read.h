@@ -30,9 +30,22 @@ void spec_read_map(SpecReader *reader, const SpecTable *table, const char *group
 void spec_read_required(SpecReader *reader, const SpecTable *table, const SpecNode *map,
                         const char *path);
 
-/* Each value of `map` as a machine, its key as the name (schemas/file.c). */
-void spec_read_machines(SpecReader *reader, const SpecNode *map, const char *path,
-                        GPtrArray *machines);
+/* Each value of `map` as a machine or network, its key as the name (schemas/read_object.c). */
+void spec_read_named(SpecReader *reader, const SpecObjectType *type, const SpecNode *map,
+                     const char *path, GPtrArray *objects);
+
+/* What every option table's struct has: lists and maps that are empty, and origins. */
+void spec_table_make(const SpecTable *table, void *base);
+GHashTable *spec_origins_new(void);
+
+/* One option from text, for spec_machine_set() and spec_network_set(). */
+typedef struct {
+    const SpecTable *table;
+    GHashTable *origins;
+    void *base;
+} SpecTarget;
+bool spec_set(const SpecTarget *target, const char *path, const char *text, const char *shown,
+              BaseReport *report);
 
 /* default_text of every row that has no origin. origins NULL: of every row. */
 void spec_read_defaults(const SpecTable *table, GHashTable *origins, void *base);

@@ -2,6 +2,27 @@
 #include "schemas/check_text.h"
 #include "schemas/slot.h"
 
+static void report_text(const SpecSlot *slot, VmError code, const char *why)
+{
+    const SpecRecordType *type = slot->option->record;
+    const char *near =
+        type->text_words ? base_report_nearest(slot->node->text, type->text_words) : NULL;
+    g_autofree char *hint = near ? g_strdup_printf("did you mean '%s'?", near)
+                                 : g_strdup_printf("write %s", type->text_doc);
+    g_autofree char *shown = base_report_escape(slot->node->text, 60);
+    spec_read_mistake(slot->reader, code, slot->node, slot->path, hint, "'%s' %s", shown,
+                      why ? why : "holds a NUL character");
+}
+
+static bool read_record_map(const SpecSlot *slot, const SpecNode *map, void *record)
+{
+    const SpecRecordType *type = slot->option->record;
+    unsigned n_before = base_report_n_errors(slot->reader->report);
+    spec_read_map(slot->reader, type->table, "", map, slot->path, record);
+    spec_read_required(slot->reader, type->table, map, slot->path);
+    return base_report_n_errors(slot->reader->report) == n_before;
+}
+
 static bool read_record_text(const SpecSlot *slot, void *record)
 {
     const SpecRecordType *type = slot->option->record;
@@ -10,26 +31,17 @@ static bool read_record_text(const SpecSlot *slot, void *record)
     if (!spec_check_scalar(slot->reader, slot->option, slot->node, slot->path, false)) {
         return false;
     }
-    if (!spec_node_has_nul(slot->node) && type->from_text(record, slot->node->text, &code, &why)) {
+    bool has_nul = spec_node_has_nul(slot->node);
+    if (type->expand) {
+        g_autoptr(SpecNode) map = has_nul ? NULL : type->expand(slot->node, &why);
+        if (map) {
+            return read_record_map(slot, map, record);
+        }
+    } else if (!has_nul && type->from_text(record, slot->node->text, &code, &why)) {
         return true;
     }
-    const char *near =
-        type->text_words ? base_report_nearest(slot->node->text, type->text_words) : NULL;
-    g_autofree char *hint = near ? g_strdup_printf("did you mean '%s'?", near)
-                                 : g_strdup_printf("write %s", type->text_doc);
-    g_autofree char *shown = base_report_escape(slot->node->text, 60);
-    spec_read_mistake(slot->reader, code, slot->node, slot->path, hint, "'%s' %s", shown,
-                      why ? why : "holds a NUL character");
+    report_text(slot, code, why);
     return false;
-}
-
-static bool read_record_map(const SpecSlot *slot, void *record)
-{
-    const SpecRecordType *type = slot->option->record;
-    unsigned n_before = base_report_n_errors(slot->reader->report);
-    spec_read_map(slot->reader, type->table, "", slot->node, slot->path, record);
-    spec_read_required(slot->reader, type->table, slot->node, slot->path);
-    return base_report_n_errors(slot->reader->report) == n_before;
 }
 
 static bool read_record(const SpecSlot *slot, void *record)
@@ -41,13 +53,14 @@ static bool read_record(const SpecSlot *slot, void *record)
         spec_read_defaults(type->table, NULL, record);
     }
     bool is_map = slot->node->kind == SPEC_NODE_MAP && type->table;
-    if (!is_map && (!type->from_text || slot->node->kind != SPEC_NODE_SCALAR)) {
+    bool has_text = type->from_text || type->expand;
+    if (!is_map && (!has_text || slot->node->kind != SPEC_NODE_SCALAR)) {
         g_autofree char *shown = spec_node_shown(slot->node);
         spec_read_mistake(slot->reader, VM_ERROR_SCHEMA, slot->node, slot->path, NULL,
                           "expected %s, got %s", type->table ? "a map" : "a text", shown);
         return false;
     }
-    if (!(is_map ? read_record_map(slot, record) : read_record_text(slot, record))) {
+    if (!(is_map ? read_record_map(slot, slot->node, record) : read_record_text(slot, record))) {
         return false;
     }
     if (type->settle) {

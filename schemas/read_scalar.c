@@ -35,6 +35,7 @@ static char *number_text(const SpecOption *o, uint64_t value)
 {
     return o->kind == SPEC_KIND_SIZE       ? spec_format_size(value)
            : o->kind == SPEC_KIND_DURATION ? spec_format_duration(value)
+           : o->kind == SPEC_KIND_RATE     ? spec_format_rate(value)
                                            : g_strdup_printf("%" G_GUINT64_FORMAT, value);
 }
 
@@ -85,6 +86,10 @@ static const char *unit_hint(const SpecSlot *slot)
         return is_bare ? "add a unit: KiB, MiB, GiB or TiB"
                        : "write digits and one of KiB, MiB, GiB, TiB (or K, M, G, T), such as 2GiB";
     }
+    if (slot->option->kind == SPEC_KIND_RATE) {
+        return is_bare ? "add a unit: kbit, Mbit or Gbit"
+                       : "write digits and one of kbit, Mbit, Gbit, such as 20Mbit";
+    }
     return is_bare ? "add a unit: ms, s, m, h or d"
                    : "write digits and one of ms, s, m, h, d, such as 90s";
 }
@@ -96,10 +101,11 @@ void spec_read_measure(const SpecSlot *slot)
     if (!spec_check_scalar(slot->reader, slot->option, node, slot->path, false)) {
         return;
     }
-    SpecNumber got = spec_node_has_nul(node) ? SPEC_NUMBER_MALFORMED
-                     : slot->option->kind == SPEC_KIND_SIZE
-                         ? spec_parse_size_form(node->text, &value)
-                         : spec_parse_duration_form(node->text, &value);
+    SpecKind kind = slot->option->kind;
+    SpecNumber got = spec_node_has_nul(node)  ? SPEC_NUMBER_MALFORMED
+                     : kind == SPEC_KIND_SIZE ? spec_parse_size_form(node->text, &value)
+                     : kind == SPEC_KIND_RATE ? spec_parse_rate_form(node->text, &value)
+                                              : spec_parse_duration_form(node->text, &value);
     if (got == SPEC_NUMBER_MALFORMED) {
         spec_slot_expected(slot, unit_hint(slot));
     } else if (check_number(slot, got, value)) {

@@ -39,6 +39,15 @@
         SPEC_ROW(SPEC_KIND_DURATION, path_, doc_), SPEC_OFFSET(type, member, uint64_t),            \
             __VA_ARGS__                                                                            \
     }
+#define SPEC_RATE(type, member, path_, doc_, ...)                                                  \
+    {                                                                                              \
+        SPEC_ROW(SPEC_KIND_RATE, path_, doc_), SPEC_OFFSET(type, member, uint64_t), __VA_ARGS__    \
+    }
+/* As a flag it takes `true` or `false`, for what is true by default. */
+#define SPEC_BOOL_VALUE(type, member, path_, doc_, ...)                                            \
+    {                                                                                              \
+        SPEC_ROW(SPEC_KIND_BOOL, path_, doc_), SPEC_OFFSET(type, member, bool), __VA_ARGS__        \
+    }
 #define SPEC_BOOL(type, member, path_, doc_, ...)                                                  \
     {                                                                                              \
         SPEC_ROW(SPEC_KIND_BOOL, path_, doc_), SPEC_OFFSET(type, member, bool),                    \
@@ -76,20 +85,27 @@
         SPEC_ROW(SPEC_KIND_RECORDS, path_, doc_), SPEC_OFFSET(type, member, GPtrArray *),          \
             .record = &record_##rtype, .info.is_list = true, __VA_ARGS__                           \
     }
-#define SPEC_OBJECTS(type, member, path_, doc_, ...)                                               \
+#define SPEC_OBJECTS(type, member, otype, path_, doc_, ...)                                        \
     {                                                                                              \
         SPEC_ROW(SPEC_KIND_OBJECTS, path_, doc_), SPEC_OFFSET(type, member, GPtrArray *),          \
-            __VA_ARGS__                                                                            \
+            .object = &spec_##otype##_object, __VA_ARGS__                                          \
     }
-#define SPEC_GROUP(path_, doc_)                                                                    \
+#define SPEC_GROUP(group_table, path_, doc_)                                                       \
     {                                                                                              \
-        SPEC_ROW(SPEC_KIND_GROUP, path_, doc_)                                                     \
+        SPEC_ROW(SPEC_KIND_GROUP, path_, doc_), .table = &(group_table)                            \
     }
 /* default_text: the one value that is accepted, since it says the same as leaving the key out. */
 #define SPEC_LATER(path_, doc_, ...)                                                               \
     {                                                                                              \
         SPEC_ROW(SPEC_KIND_LATER, path_, doc_), __VA_ARGS__                                        \
     }
+
+/* texts_X, docs_X: what the enum or set X may be, in the order of its values. */
+#define SPEC_CHOICES(etype, n, ...)                                                                \
+    G_STATIC_ASSERT(G_N_ELEMENTS(texts_##etype) == (n) + 1);                                       \
+    G_STATIC_ASSERT(G_N_ELEMENTS(docs_##etype) == (n));                                            \
+    static const SpecChoices choices_##etype = {                                                   \
+        .texts = texts_##etype, .docs = docs_##etype, __VA_ARGS__}
 
 #define SPEC_FLAG(name, letter, meta)                                                              \
     .info.flag = (name), .info.short_flag = (letter), .info.metavar = (meta)

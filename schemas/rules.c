@@ -308,63 +308,7 @@ void spec_port_clear(void *record)
     g_free(((SpecPort *)record)->host_addr);
 }
 
-/* --- networks and disks ----------------------------------------------------------------------- */
-
-bool spec_network_from_text(void *record, const char *text, VmError *out_code, const char **out_why)
-{
-    SpecNetwork *network = record;
-    *out_code = VM_ERROR_SCHEMA;
-    if (g_str_equal(text, "user") || g_str_equal(text, "none")) {
-        network->kind = *text == 'u' ? SPEC_NET_USER : SPEC_NET_NONE;
-        return true;
-    }
-    if (!g_str_has_prefix(text, "bridge=")) {
-        return refuse(out_why, "is no network: managed networks are not supported yet");
-    }
-    *out_code = VM_ERROR_NAME;
-    const char *name = text + strlen("bridge=");
-    if (!spec_rule_bridge(name, out_why)) {
-        return false;
-    }
-    if (*name == '\0' || !g_ascii_isalnum(*name) ||
-        strspn(name, G_CSET_A_2_Z G_CSET_a_2_z G_CSET_DIGITS "_.-") != strlen(name)) {
-        return refuse(out_why, "holds no name of a bridge");
-    }
-    network->kind = SPEC_NET_BRIDGE;
-    network->bridge = g_strdup(name);
-    return true;
-}
-
-char *spec_network_to_text(const void *record)
-{
-    const SpecNetwork *network = record;
-    if (network->mac) {
-        return NULL;
-    }
-    return network->kind == SPEC_NET_BRIDGE ? g_strconcat("bridge=", network->bridge, NULL)
-                                            : g_strdup(spec_net_kind_name(network->kind));
-}
-
-void spec_network_settle(void *record)
-{
-    SpecNetwork *network = record;
-    if (network->bridge && network->kind == SPEC_NET_USER) {
-        network->kind = SPEC_NET_BRIDGE;
-    }
-}
-
-void spec_network_rule(const void *record, const char *path, const BasePos *pos, BaseReport *report)
-{
-    const SpecNetwork *network = record;
-    if (network->kind == SPEC_NET_BRIDGE && !network->bridge) {
-        base_report_error(report, VM_ERROR_SCHEMA, pos, "add bridge: NAME",
-                          "%s: 'bridge' is missing", path);
-    }
-    if (network->kind == SPEC_NET_NONE && (network->bridge || network->mac)) {
-        base_report_error(report, VM_ERROR_SCHEMA, pos, NULL,
-                          "%s: 'none' has neither bridge nor mac", path);
-    }
-}
+/* --- disks ---------------------------------------------------------------------------------- */
 
 void spec_disk_rule(const void *record, const char *path, const BasePos *pos, BaseReport *report)
 {

@@ -29,10 +29,4 @@ bool spec_rule_guest_path(const char *text, const char **out_why);
 bool spec_port_from_text(void *record, const char *text, VmError *out_code, const char **out_why);
 char *spec_port_to_text(const void *record);
 void spec_port_clear(void *record);
-bool spec_network_from_text(void *record, const char *text, VmError *out_code,
-                            const char **out_why);
-char *spec_network_to_text(const void *record);
-void spec_network_settle(void *record);
-void spec_network_rule(const void *record, const char *path, const BasePos *pos,
-                       BaseReport *report);
 void spec_disk_rule(const void *record, const char *path, const BasePos *pos, BaseReport *report);

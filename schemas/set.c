@@ -75,9 +75,9 @@ static SpecNode *node_of(const SpecOption *option, const char *text, const char 
     return list;
 }
 
-static void report_unknown(const char *path, const BasePos *pos, BaseReport *report)
+static void report_unknown(const SpecTable *table, const char *path, const BasePos *pos,
+                           BaseReport *report)
 {
-    const SpecTable *table = &spec_machine_table;
     g_autofree const char **paths = g_new0(const char *, table->n_options + 1);
     for (unsigned i = 0; i < table->n_options; i++) {
         paths[i] = table->options[i].info.path;
@@ -87,14 +87,14 @@ static void report_unknown(const char *path, const BasePos *pos, BaseReport *rep
     base_report_error(report, VM_ERROR_SCHEMA, pos, hint, "%s: unknown key", path);
 }
 
-bool spec_machine_set(MachineSpec *spec, const char *path, const char *text, const char *shown,
-                      BaseReport *report)
+bool spec_set(const SpecTarget *target, const char *path, const char *text, const char *shown,
+              BaseReport *report)
 {
     BasePos pos = {(char *)shown, 0, 0};
     unsigned n_before = base_report_n_errors(report);
-    const SpecOption *option = spec_table_find(&spec_machine_table, path);
+    const SpecOption *option = spec_table_find(target->table, path);
     if (!option) {
-        report_unknown(path, &pos, report);
+        report_unknown(target->table, path, &pos, report);
         return false;
     }
     if (!g_utf8_validate(text, -1, NULL)) {
@@ -106,8 +106,22 @@ bool spec_machine_set(MachineSpec *spec, const char *path, const char *text, con
     if (node) {
         g_autofree char *dir = g_get_current_dir();
         SpecReader reader = {
-            .report = report, .text = text, .base_dir = dir, .origins = spec->origins};
-        spec_read_value(&reader, option, node, path, spec);
+            .report = report, .text = text, .base_dir = dir, .origins = target->origins};
+        spec_read_value(&reader, option, node, path, target->base);
     }
     return base_report_n_errors(report) == n_before;
+}
+
+bool spec_machine_set(MachineSpec *spec, const char *path, const char *text, const char *shown,
+                      BaseReport *report)
+{
+    SpecTarget target = {&spec_machine_table, spec->origins, spec};
+    return spec_set(&target, path, text, shown, report);
+}
+
+bool spec_network_set(NetworkSpec *spec, const char *path, const char *text, const char *shown,
+                      BaseReport *report)
+{
+    SpecTarget target = {&spec_network_table, spec->origins, spec};
+    return spec_set(&target, path, text, shown, report);
 }

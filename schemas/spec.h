@@ -22,6 +22,10 @@ unsigned spec_file_n_machines(const SpecFile *file);
 /* transfer full once: steals machine i (its name is set). */
 MachineSpec *spec_file_steal_machine(SpecFile *file, unsigned i);
 const char *spec_file_machine_name(const SpecFile *file, unsigned i);
+/* The networks of the file, finished, in order; borrowed from the file. Each machine has copies of
+ * those that its NICs name. */
+unsigned spec_file_n_networks(const SpecFile *file);
+const NetworkSpec *spec_file_network(const SpecFile *file, unsigned i);
 
 /* One option from text: `path` as in the table ("cpus", "cloud_init.schema", "ports"): lists
  * append an element (or take a YAML flow list), maps take key=value. `shown` is how the user wrote
@@ -46,8 +50,9 @@ char *spec_machine_to_yaml(const MachineSpec *spec, bool with_secrets);
 char *spec_machine_to_json(const MachineSpec *spec);
 MachineSpec *spec_machine_from_json(const char *json, GError **error);
 
-char *spec_emit_json_schema(void);  /* draft-07, pretty */
-char *spec_emit_reference_md(void); /* docs/reference/machine.md */
+char *spec_emit_json_schema(void);          /* draft-07, pretty */
+char *spec_emit_reference_md(void);         /* docs/reference/machine.md */
+char *spec_emit_network_reference_md(void); /* docs/reference/network.md */
 
 /* --- the table, for flags, help and completion --------------------------------------------- */
 typedef struct {
@@ -64,6 +69,9 @@ typedef struct {
 } SpecOptionInfo;
 unsigned spec_option_n(void);
 const SpecOptionInfo *spec_option_info(unsigned i);
+/* Likewise of a network, for `vm-run network add`. */
+unsigned spec_network_option_n(void);
+const SpecOptionInfo *spec_network_option_info(unsigned i);
 
 /* Sizes and durations, as everywhere: "20G" "2GiB" "512MiB" -> bytes; "90s" "5m" "1h" "250ms" ->
  * ms. */

@@ -42,6 +42,7 @@ static const char *const kind_names[] = {
     [SPEC_KIND_UINT] = "an integer",
     [SPEC_KIND_SIZE] = "a size with its unit",
     [SPEC_KIND_DURATION] = "a duration with its unit",
+    [SPEC_KIND_RATE] = "a rate with its unit",
     [SPEC_KIND_ENUM] = "a word",
     [SPEC_KIND_BOOL] = "true or false",
     [SPEC_KIND_TEXT] = "a text",
@@ -79,22 +80,42 @@ static bool is_option(const SpecOption *row)
     return row->kind != SPEC_KIND_LATER && row->kind != SPEC_KIND_GROUP;
 }
 
-unsigned spec_option_n(void)
+static unsigned option_n(const SpecTable *table)
 {
     unsigned n = 0;
-    for (unsigned i = 0; i < spec_machine_table.n_options; i++) {
-        n += is_option(&spec_machine_table.options[i]);
+    for (unsigned i = 0; i < table->n_options; i++) {
+        n += is_option(&table->options[i]);
     }
     return n;
 }
 
-const SpecOptionInfo *spec_option_info(unsigned i)
+static const SpecOptionInfo *option_info(const SpecTable *table, unsigned i)
 {
-    for (unsigned row = 0; row < spec_machine_table.n_options; row++) {
-        const SpecOption *option = &spec_machine_table.options[row];
+    for (unsigned row = 0; row < table->n_options; row++) {
+        const SpecOption *option = &table->options[row];
         if (is_option(option) && i-- == 0) {
             return &option->info;
         }
     }
     return NULL;
+}
+
+unsigned spec_option_n(void)
+{
+    return option_n(&spec_machine_table);
+}
+
+const SpecOptionInfo *spec_option_info(unsigned i)
+{
+    return option_info(&spec_machine_table, i);
+}
+
+unsigned spec_network_option_n(void)
+{
+    return option_n(&spec_network_table);
+}
+
+const SpecOptionInfo *spec_network_option_info(unsigned i)
+{
+    return option_info(&spec_network_table, i);
 }

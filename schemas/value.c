@@ -30,6 +30,14 @@ static const Unit duration_units[] = {
     {"d", 86400000}, {"h", 3600000}, {"m", 60000}, {"s", 1000}, {"ms", 1},
 };
 
+/* Powers of 1000, as links are sold and tc(8) counts. */
+static const Unit rate_units[] = {
+    {"Gbit", 1000000000},
+    {"Mbit", 1000000},
+    {"kbit", 1000},
+    {"bit", 1},
+};
+
 SpecNumber spec_parse_decimal(const char *text, size_t n_bytes, uint64_t *out)
 {
     bool is_negative = n_bytes > 1 && text[0] == '-';
@@ -82,6 +90,11 @@ SpecNumber spec_parse_duration_form(const char *text, uint64_t *out_ms)
     return parse_with_unit(text, duration_units, G_N_ELEMENTS(duration_units), out_ms);
 }
 
+SpecNumber spec_parse_rate_form(const char *text, uint64_t *out_bps)
+{
+    return parse_with_unit(text, rate_units, G_N_ELEMENTS(rate_units), out_bps);
+}
+
 bool spec_parse_size(const char *text, uint64_t *out_bytes)
 {
     return spec_parse_size_form(text, out_bytes) == SPEC_NUMBER_OK;
@@ -112,4 +125,9 @@ char *spec_format_size(uint64_t bytes)
 char *spec_format_duration(uint64_t ms)
 {
     return format_with_unit(ms, duration_units, G_N_ELEMENTS(duration_units), "0s");
+}
+
+char *spec_format_rate(uint64_t bps)
+{
+    return format_with_unit(bps, rate_units, G_N_ELEMENTS(rate_units), "0bit");
 }

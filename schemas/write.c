@@ -46,8 +46,10 @@ static SpecNode *write_measure(const Slot *slot)
     if (value < slot->option->min) {
         return NULL; /* 0: not given */
     }
-    g_autofree char *text = slot->option->kind == SPEC_KIND_SIZE ? spec_format_size(value)
-                                                                 : spec_format_duration(value);
+    SpecKind kind = slot->option->kind;
+    g_autofree char *text = kind == SPEC_KIND_SIZE   ? spec_format_size(value)
+                            : kind == SPEC_KIND_RATE ? spec_format_rate(value)
+                                                     : spec_format_duration(value);
     return text_node(text);
 }
 
@@ -98,12 +100,43 @@ static SpecNode *write_pairs(const Slot *slot)
     return map;
 }
 
+/* How many keys of the record at `path` were written. */
+static unsigned n_written(GHashTable *origins, const char *path)
+{
+    g_autofree char *below = g_strconcat(path, ".", NULL);
+    GHashTableIter iter;
+    gpointer key;
+    unsigned n = 0;
+    g_hash_table_iter_init(&iter, origins);
+    while (g_hash_table_iter_next(&iter, &key, NULL)) {
+        n += g_str_has_prefix(key, below);
+    }
+    return n;
+}
+
+/* The one-line form of a record that has a map form says one key; ours keep all of them. */
+static bool is_one_line(const Slot *slot, const char *path)
+{
+    const SpecRecordType *type = slot->option->record;
+    if (!type->table || !type->to_text) {
+        return type->to_text != NULL;
+    }
+    return slot->writer->origins && n_written(slot->writer->origins, path) <= 1;
+}
+
 static SpecNode *write_record(const Slot *slot, const void *record, unsigned i)
 {
     const SpecRecordType *type = slot->option->record;
     g_autofree char *path = g_strdup_printf("%s[%u]", slot->path, i);
-    g_autofree char *text = type->to_text ? type->to_text(record) : NULL;
-    return text ? text_node(text) : spec_write_table(slot->writer, type->table, path, record);
+    g_autofree char *text = is_one_line(slot, path) ? type->to_text(record) : NULL;
+    if (text) {
+        return text_node(text);
+    }
+    SpecNode *map = spec_write_table(slot->writer, type->table, path, record);
+    if (type->to_map) {
+        type->to_map(record, map);
+    }
+    return map;
 }
 
 static SpecNode *write_records(const Slot *slot)
@@ -156,12 +189,12 @@ static SpecNode *write_nothing(const Slot *slot)
 static SpecNode *(*const writers[])(const Slot *) = {
     [SPEC_KIND_STRING] = write_string,   [SPEC_KIND_UINT] = write_uint,
     [SPEC_KIND_SIZE] = write_measure,    [SPEC_KIND_DURATION] = write_measure,
-    [SPEC_KIND_ENUM] = write_enum,       [SPEC_KIND_BOOL] = write_bool,
-    [SPEC_KIND_TEXT] = write_string,     [SPEC_KIND_SOURCE] = write_source,
-    [SPEC_KIND_STRINGS] = write_strings, [SPEC_KIND_WORDS] = write_words,
-    [SPEC_KIND_MAP] = write_pairs,       [SPEC_KIND_RECORDS] = write_records,
-    [SPEC_KIND_OBJECTS] = write_nothing, [SPEC_KIND_GROUP] = write_nothing,
-    [SPEC_KIND_LATER] = write_nothing,
+    [SPEC_KIND_RATE] = write_measure,    [SPEC_KIND_ENUM] = write_enum,
+    [SPEC_KIND_BOOL] = write_bool,       [SPEC_KIND_TEXT] = write_string,
+    [SPEC_KIND_SOURCE] = write_source,   [SPEC_KIND_STRINGS] = write_strings,
+    [SPEC_KIND_WORDS] = write_words,     [SPEC_KIND_MAP] = write_pairs,
+    [SPEC_KIND_RECORDS] = write_records, [SPEC_KIND_OBJECTS] = write_nothing,
+    [SPEC_KIND_GROUP] = write_nothing,   [SPEC_KIND_LATER] = write_nothing,
 };
 G_STATIC_ASSERT(G_N_ELEMENTS(writers) == SPEC_KIND_N);
 

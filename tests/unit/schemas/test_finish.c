@@ -59,7 +59,7 @@ static void test_macs_then_unique(void **state)
     (void)state;
     assert_machine_mistakes("    networks:\n      - {mac: \"52:54:00:00:00:01\"}\n      - {mac: "
                             "\"52:54:00:00:00:0A\"}\n      - {mac: \"52:54:00:00:00:0a\"}\n",
-                            "f:9:9: error[E_NET]: vms.web.networks[2].mac: '52:54:00:00:00:0a' "
+                            "f:9:15: error[E_NET]: vms.web.networks[2].mac: '52:54:00:00:00:0a' "
                             "stands twice, first in line 8");
 }
 
@@ -73,24 +73,28 @@ static void test_networks_none_then_no_interface(void **state)
     assert_machine_mistakes(
         "    networks: [user, none]\n",
         "f:6:22: error[E_SCHEMA]: vms.web.networks[1]: 'none' stands beside other networks");
+    assert_machine_mistakes(
+        "    networks: [{network: none, mac: \"52:54:00:12:34:56\"}]\n",
+        "f:6:37: error[E_SCHEMA]: vms.web.networks[0].mac: 'none' has no interface");
 }
 
-static void test_ports_then_user_network_and_unique(void **state)
+static void test_ports_then_network_that_can_and_unique(void **state)
 {
     (void)state;
-    assert_machine_mistakes("    networks: [bridge=br0]\n    ports: [\"1:1\"]\n",
-                            "f:7:12: error[E_SCHEMA]: vms.web.ports: ports need a user network - "
-                            "add network user, or reach the guest on its bridge");
-    assert_machine_mistakes("    networks: []\n    ports: [\"1:1\"]\n",
-                            "f:7:12: error[E_SCHEMA]: vms.web.ports: ports need a user network - "
-                            "add network user, or reach the guest on its bridge");
-    assert_machine_mistakes("    networks: [none]\n    ports: [\"1:1\"]\n",
-                            "f:7:12: error[E_SCHEMA]: vms.web.ports: ports need a user network - "
-                            "add network user, or reach the guest on its bridge");
-    assert_machine_mistakes(
-        "    networks: [lab]\n    ports: [\"1:1\"]\n",
-        "f:6:16: error[E_SCHEMA]: vms.web.networks[0]: 'lab' is no network: managed networks are "
-        "not supported yet - write user, none or bridge=NAME");
+    static const char *const able[] = {"bridge=br0", "user", "auto", "lab"};
+    static const char *const unable[] = {"", "none", "macvtap=eth0"};
+    for (size_t i = 0; i < G_N_ELEMENTS(able); i++) {
+        g_autofree char *text =
+            g_strdup_printf("    networks: [%s]\n    ports: [\"1:1\"]\n", able[i]);
+        assert_machine_mistakes(text, "");
+    }
+    for (size_t i = 0; i < G_N_ELEMENTS(unable); i++) {
+        g_autofree char *text =
+            g_strdup_printf("    networks: [%s]\n    ports: [\"1:1\"]\n", unable[i]);
+        assert_machine_mistakes(text,
+                                "f:7:12: error[E_SCHEMA]: vms.web.ports: no network of the machine "
+                                "can have ports - add network user, or a managed one");
+    }
     assert_machine_mistakes("    ports:\n      - \"80:1\"\n      - \"90-99:1-10\"\n      - "
                             "\"80:2/udp\"\n      - \"0.0.0.0:95:2\"\n      - \"127.0.0.2:80:1\"\n  "
                             "    - \"auto:1\"\n      - \"auto:1\"\n      - \"80:9/both\"\n",
@@ -174,7 +178,7 @@ static void test_option_infos_then_complete(void **state)
         const SpecOptionInfo *info = spec_option_info(i);
         size_t n = strlen(info->doc);
         assert_true(n > 0 && info->doc[n - 1] == '.');
-        assert_true(!info->flag == !info->metavar);
+        assert_true(info->is_switch || !info->flag == !info->metavar);
         assert_true(!info->is_secret || !info->flag); /* a secret is no argument */
         if (info->short_flag) {
             assert_false(has_letter[(int)info->short_flag]);
@@ -197,7 +201,7 @@ int main(void)
         cmocka_unit_test(test_disks_then_names_unique),
         cmocka_unit_test(test_macs_then_unique),
         cmocka_unit_test(test_networks_none_then_no_interface),
-        cmocka_unit_test(test_ports_then_user_network_and_unique),
+        cmocka_unit_test(test_ports_then_network_that_can_and_unique),
         cmocka_unit_test(test_plain_http_then_needs_sha256),
         cmocka_unit_test(test_flags_over_a_file_then_later_wins_and_lists_grow),
         cmocka_unit_test(test_wrong_flag_then_line_names_it),

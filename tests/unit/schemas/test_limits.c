@@ -59,6 +59,8 @@ static char *elements_for(const SpecOption *row, unsigned n)
             g_string_append(out, "user");
         } else if (g_str_equal(row->info.path, "ports")) {
             g_string_append(out, "auto:80");
+        } else if (g_str_has_prefix(row->info.path, "egress.")) {
+            g_string_append(out, "10.0.0.0/8");
         } else if (g_str_equal(row->info.path, "write_files")) {
             g_string_append(out, "{path: /x}");
         } else {

@@ -71,7 +71,7 @@ static void test_nothing_written_then_defaults(void **state)
     assert_true(spec->timeouts.boot_ms == 300000 && spec->timeouts.ready_ms == 900000 &&
                 spec->timeouts.stop_ms == 30000);
     assert_int_equal(spec->networks->len, 1);
-    assert_int_equal(((SpecNetwork *)g_ptr_array_index(spec->networks, 0))->kind, SPEC_NET_USER);
+    assert_int_equal(((SpecNetwork *)g_ptr_array_index(spec->networks, 0))->kind, SPEC_NET_AUTO);
     assert_null(spec_machine_origin(spec, "cpus"));
     assert_int_equal(spec_machine_origin(spec, "image")->line, 5);
 }
@@ -149,9 +149,6 @@ static void test_every_row_of_later_then_one_line(void **state)
     assert_machine_mistakes(
         "    ready: [ssh, {tcp: 80}]\n",
         "f:6:19: error[E_SCHEMA]: vms.web.ready[1]: 'tcp' is not supported yet");
-    assert_machine_mistakes("    networks: [{network: lab}]\n",
-                            "f:6:26: error[E_SCHEMA]: vms.web.networks[0].network: 'lab': managed "
-                            "networks are not supported yet");
     assert_machine_mistakes("    hostname: ${count.index}\n",
                             "f:6:15: error[E_SCHEMA]: vms.web.hostname: expressions (${...}) are "
                             "not supported yet - write the value out");
@@ -235,7 +232,7 @@ static void test_wrong_shapes_then_schema(void **state)
                             "f:6:19: error[E_SCHEMA]: vms.web.write_files[0].path: is missing");
     assert_machine_mistakes(
         "    name: x\n",
-        "f:6:5: error[E_SCHEMA]: vms.web.name: no key of a machine - the key above it is the name");
+        "f:6:5: error[E_SCHEMA]: vms.web.name: is no key here - the key above it is the name");
     assert_machine_mistakes(
         "    networks: user\n    ports: [\"1:1\"]\n",
         "f:6:15: error[E_SCHEMA]: vms.web.networks: expected a list, got 'user' - put it in [ ]");
