@@ -1,0 +1,178 @@
+#include "net/filter_egress.h"
+
+static json_t *match(json_t *left, const char *op, json_t *right)
+{
+    return json_pack("{s:{s:s, s:o, s:o}}", "match", "op", op, "left", left, "right", right);
+}
+
+static json_t *field(const char *protocol, const char *name)
+{
+    return json_pack("{s:{s:s, s:s}}", "payload", "protocol", protocol, "field", name);
+}
+
+static json_t *meta(const char *key)
+{
+    return json_pack("{s:{s:s}}", "meta", "key", key);
+}
+
+static json_t *verdict(const char *name)
+{
+    return json_pack("{s:n}", name);
+}
+
+static bool is_ip4(const BaseCidr *cidr)
+{
+    return cidr->ip.n_bytes == 4;
+}
+
+static json_t *prefix(const BaseCidr *cidr)
+{
+    BaseCidr network = base_cidr_network(cidr);
+    char text[BASE_IP_TEXT_BYTES];
+    base_ip_format(&network.ip, text);
+    return cidr->n_bits == cidr->ip.n_bytes * 8
+               ? json_string(text)
+               : json_pack("{s:{s:s, s:i}}", "prefix", "addr", text, "len", cidr->n_bits);
+}
+
+/* Is the destination in the prefix (op "==") or not ("!=")? An empty prefix is the whole family. */
+static json_t *to(const BaseCidr *cidr, const char *op)
+{
+    const char *family = is_ip4(cidr) ? "ip" : "ip6";
+    return cidr->n_bits ? match(field(family, "daddr"), op, prefix(cidr))
+                        : match(meta("protocol"), op, json_string(family));
+}
+
+static const char *protocol_name(const SpecEgressRule *rule)
+{
+    static const char *const names[SPEC_EGRESS_PROTO_N] = {
+        [SPEC_EGRESS_PROTO_TCP] = "tcp", [SPEC_EGRESS_PROTO_UDP] = "udp"};
+    return rule->proto != SPEC_EGRESS_PROTO_ICMP ? names[rule->proto]
+           : is_ip4(&rule->to)                   ? "icmp"
+                                                 : "ipv6-icmp";
+}
+
+static bool has_ports(const SpecEgressRule *rule)
+{
+    return rule->port_first || rule->port_last;
+}
+
+/* Destination and protocol; a rule with ports of no protocol is of those that have ports. */
+static json_t *begin(const SpecEgressRule *rule)
+{
+    json_t *expr = json_array();
+    const char *name = protocol_name(rule);
+    json_array_append_new(expr, to(&rule->to, "=="));
+    if (name) {
+        json_array_append_new(expr, match(meta("l4proto"), "==", json_string(name)));
+    } else if (has_ports(rule)) {
+        json_array_append_new(
+            expr, match(meta("l4proto"), "==", json_pack("{s:[s,s]}", "set", "tcp", "udp")));
+    }
+    return expr;
+}
+
+static json_t *ports(const SpecEgressRule *rule)
+{
+    json_t *right = rule->port_first == rule->port_last
+                        ? json_integer(rule->port_first)
+                        : json_pack("{s:[i,i]}", "range", rule->port_first, rule->port_last);
+    return match(field("th", "dport"), "==", right);
+}
+
+/* A later fragment shows no ports; without its first one, which does, it is worth nothing. */
+static json_t *later_fragment(const SpecEgressRule *rule)
+{
+    json_t *offset =
+        is_ip4(&rule->to)
+            ? json_pack("{s:[o,i]}", "&", field("ip", "frag-off"), 0x1fff)
+            : json_pack("{s:{s:s, s:s}}", "exthdr", "name", "frag", "field", "frag-off");
+    return match(offset, "!=", json_integer(0));
+}
+
+static void add(json_t *rules, json_t *expr, const char *end)
+{
+    json_array_append_new(expr, verdict(end));
+    json_array_append_new(rules, expr);
+}
+
+static void add_allowed(json_t *rules, const SpecEgressRule *rule)
+{
+    json_t *expr = begin(rule);
+    if (has_ports(rule)) {
+        json_array_append_new(expr, ports(rule));
+        json_t *rest = begin(rule);
+        json_array_append_new(rest, later_fragment(rule));
+        add(rules, rest, "accept");
+    }
+    add(rules, expr, "accept");
+}
+
+static void add_denied(json_t *rules, const SpecEgressRule *rule)
+{
+    json_t *expr = begin(rule);
+    if (has_ports(rule)) {
+        json_array_append_new(expr, ports(rule));
+    }
+    add(rules, expr, "drop");
+}
+
+/* Link-local metadata, private and shared ranges (RFC 1918, 3927, 4193, 6598). */
+static void add_restricted(json_t *rules, const NetMember *member)
+{
+    static const char *const ranges[] = {"10.0.0.0/8",     "172.16.0.0/12", "192.168.0.0/16",
+                                         "169.254.0.0/16", "100.64.0.0/10", "fc00::/7"};
+    for (size_t i = 0; i < G_N_ELEMENTS(ranges); i++) {
+        BaseCidr range;
+        const char *why;
+        bool is_parsed = base_cidr_parse(ranges[i], &range, &why);
+        g_assert(is_parsed);
+        const BaseCidr *own = is_ip4(&range) ? &member->cidr4 : &member->cidr6;
+        json_t *expr = json_array();
+        if (base_ip_is_set(&own->ip)) {
+            json_array_append_new(expr, to(own, "!="));
+        }
+        json_array_append_new(expr, to(&range, "=="));
+        add(rules, expr, "drop");
+    }
+}
+
+/* True: what comes after it is not reached. */
+static bool add_policy(json_t *rules, const SpecEgress *egress, const NetMember *member)
+{
+    for (unsigned i = 0; !egress->is_hermetic && egress->allow && i < egress->allow->len; i++) {
+        add_allowed(rules, egress->allow->pdata[i]);
+    }
+    for (unsigned i = 0; !egress->is_hermetic && egress->deny && i < egress->deny->len; i++) {
+        add_denied(rules, egress->deny->pdata[i]);
+    }
+    if (egress->is_restricted && !egress->is_hermetic) {
+        add_restricted(rules, member);
+    }
+    bool is_end = egress->is_hermetic || egress->is_default_deny;
+    if (is_end) {
+        add(rules, json_array(), "drop");
+    }
+    return is_end;
+}
+
+static bool denies(const SpecEgress *egress)
+{
+    return egress->is_hermetic || egress->is_restricted || egress->is_default_deny ||
+           (egress->deny && egress->deny->len);
+}
+
+bool net_filter_egress_has(const NetMember *member)
+{
+    return denies(&member->egress) || denies(&member->net_egress);
+}
+
+json_t *net_filter_egress_rules(const NetMember *member)
+{
+    json_t *rules = json_array();
+    json_array_append_new(rules, json_pack("[{s:{s:s}}]", "jump", "target", "answer"));
+    if (!add_policy(rules, &member->egress, member)) {
+        add_policy(rules, &member->net_egress, member);
+    }
+    return rules;
+}
