@@ -20,53 +20,23 @@
  * somebody else's.
  */
 
-#define TAG_PREFIX "vm-run:"
-
-enum { NAME_HASH_CHARS = 12, BASE32_BITS = 5, MAC_GROUP_BIT = 1, MAC_TAP_FIRST_BYTE = 0xfe };
+enum { MAC_GROUP_BIT = 1, MAC_TAP_FIRST_BYTE = 0xfe, MULTI_QUEUE_TXQLEN = 32 };
 
 /* As libvirt and QEMU open it; the flags of the last opener count (Linux drivers/net/tun.c). */
 enum { TAP_FLAGS = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
 
 char *net_tap_name(const char *machine_uuid, unsigned nic_index)
 {
-    static const char digits[] = "abcdefghijklmnopqrstuvwxyz234567";
     g_autofree char *text = g_strdup_printf("tap:%s:%u", machine_uuid, nic_index);
-    g_autoptr(GChecksum) sum = g_checksum_new(G_CHECKSUM_SHA256);
-    guint8 hash[32];
-    gsize n_hash = sizeof hash;
-    g_checksum_update(sum, (const guchar *)text, -1);
-    g_checksum_get_digest(sum, hash, &n_hash);
-    guint64 bits;
-    memcpy(&bits, hash, sizeof bits);
-    bits = GUINT64_FROM_BE(bits);
-    char name[NAME_HASH_CHARS + 1] = "";
-    for (int i = 0; i < NAME_HASH_CHARS; i++) {
-        name[i] = digits[bits >> (64 - BASE32_BITS)];
-        bits <<= BASE32_BITS;
-    }
-    return g_strconcat("vmt", name, NULL);
+    return net_link_hash_name("vmt", text);
 }
 
 char *net_tap_owner_tag(const char *machine_uuid, unsigned nic_index)
 {
-    return g_strdup_printf(TAG_PREFIX "%s:%u", machine_uuid, nic_index);
+    return g_strdup_printf(NET_TAG_PREFIX "%s:%u", machine_uuid, nic_index);
 }
 
 /* --- checks -------------------------------------------------------------------- */
-
-static bool check_tag(const char *tag, GError **error)
-{
-    size_t n = strlen(tag);
-    bool is_good = n <= NET_ALTNAME_MAX_BYTES && g_str_has_prefix(tag, TAG_PREFIX);
-    for (const char *c = tag; is_good && *c; c++) {
-        is_good = g_ascii_isgraph(*c) && *c != '/' && *c != '%';
-    }
-    if (!is_good) {
-        g_autofree char *shown = base_report_escape(tag, 150);
-        return base_fail(error, VM_ERROR_NET, "'%s' is no owner tag of a tap", shown);
-    }
-    return true;
-}
 
 /* The tap's own address: the guest's with fe in front. */
 static bool parse_mac(const char *text, uint8_t out_mac[NET_MAC_BYTES], GError **error)
@@ -108,20 +78,6 @@ static bool find_ours(NetSocket *sock, const char *name, const char *owner_tag, 
     return true;
 }
 
-static bool find_bridge(NetSocket *sock, const char *name, NetLink **out_bridge, GError **error)
-{
-    g_autoptr(NetLink) link = NULL;
-    if (!net_link_name_check(name, error) || !net_link_find(sock, name, &link, error)) {
-        return false;
-    }
-    if (!link || strcmp(link->kind, "bridge")) {
-        return base_fail(error, VM_ERROR_NOT_FOUND, "%s '%s' - name a bridge of this host",
-                         link ? "this link is no bridge:" : "there is no bridge", name);
-    }
-    *out_bridge = g_steal_pointer(&link);
-    return true;
-}
-
 /* --- the tap's descriptor ------------------------------------------------------ */
 
 static int fail_open(const char *name, bool is_new, int errnum, GError **error)
@@ -134,10 +90,16 @@ static int fail_open(const char *name, bool is_new, int errnum, GError **error)
     return -1;
 }
 
-/* Opens the tap, -1 on error. is_new: makes it; EXISTS when there is a link of that name. */
-static int open_tap(const char *name, bool is_new, GError **error)
+static bool wants_queues(const NetTap *tap)
 {
-    int flags = TAP_FLAGS | (is_new ? IFF_TUN_EXCL : 0);
+    return tap->n_queues > 1;
+}
+
+/* Opens the tap, -1 on error. is_new: makes it; EXISTS when there is a link of that name. */
+static int open_tap(const NetTap *tap, bool is_new, GError **error)
+{
+    const char *name = tap->name;
+    int flags = TAP_FLAGS | (is_new ? IFF_TUN_EXCL : 0) | (wants_queues(tap) ? IFF_MULTI_QUEUE : 0);
     struct ifreq request = {.ifr_flags = (short)(unsigned short)flags};
     autofd int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
     if (fd < 0 && errno != EACCES && errno != EMFILE && errno != ENFILE) {
@@ -183,21 +145,30 @@ typedef struct {
     const NetTap *tap;
     unsigned bridge_index;
     uint32_t mtu;
+    NetLinkPort port;
     uint8_t mac[NET_MAC_BYTES]; /* unless tap->mac is NULL */
 } Wanted;
 
 static bool want(Wanted *wanted, NetSocket *sock, const NetTap *tap, GError **error)
 {
     g_autoptr(NetLink) bridge = NULL;
-    if (!net_link_name_check(tap->name, error) || !check_tag(tap->owner_tag, error) ||
+    if (!net_link_name_check(tap->name, error) || !net_link_tag_check(tap->owner_tag, error) ||
         (tap->mac && !parse_mac(tap->mac, wanted->mac, error)) ||
-        !find_bridge(sock, tap->bridge, &bridge, error)) {
+        !net_link_find_kind(sock, tap->bridge, "bridge", &bridge, error)) {
         return false;
     }
     wanted->tap = tap;
+    wanted->port =
+        (NetLinkPort){.is_hairpin = tap->is_hairpin, .is_guarded = true, .is_learning = true};
     wanted->bridge_index = bridge->index;
     wanted->mtu = tap->mtu ? tap->mtu : bridge->mtu;
     return true;
+}
+
+static bool is_port_right(const Wanted *wanted, const NetLinkPort *port)
+{
+    return port->is_hairpin == wanted->port.is_hairpin && port->is_guarded && !port->is_isolated &&
+           port->is_learning && !port->is_neigh_suppressed;
 }
 
 /* Fills in only what differs. */
@@ -213,8 +184,15 @@ static NetLinkChange difference(const Wanted *wanted, const NetLink *link)
     if (link->bridge_index != wanted->bridge_index) {
         change.bridge_index = &wanted->bridge_index;
     }
+    if (wants_queues(wanted->tap) && link->txqlen != MULTI_QUEUE_TXQLEN) {
+        change.txqlen = MULTI_QUEUE_TXQLEN;
+    }
+    if (change.bridge_index || !is_port_right(wanted, &link->port)) {
+        change.port = &wanted->port;
+    }
     change.silences_ipv6 = !link->is_ipv6_silent;
-    change.sets_up = !link->is_up;
+    change.sets_up = !link->is_up && !wanted->tap->is_link_down;
+    change.sets_down = link->is_up && wanted->tap->is_link_down;
     return change;
 }
 
@@ -235,8 +213,7 @@ static bool settle(NetSocket *sock, const Wanted *wanted, const NetLink *link, G
         return false;
     }
     NetLinkChange left = found ? difference(wanted, found) : change;
-    if (!found || !is_owner_right(wanted->tap, found) || left.mac || left.mtu ||
-        left.bridge_index || left.silences_ipv6 || left.sets_up) {
+    if (!found || !is_owner_right(wanted->tap, found) || !net_link_change_is_empty(&left)) {
         return base_fail(error, VM_ERROR_HOST,
                          "tap '%s': somebody else changes it: it does not stay as it was set",
                          wanted->tap->name);
@@ -248,7 +225,7 @@ static bool create_new(NetSocket *sock, const Wanted *wanted, GError **error)
 {
     const NetTap *tap = wanted->tap;
     g_autoptr(NetLink) link = NULL;
-    autofd int fd = open_tap(tap->name, true, error);
+    autofd int fd = open_tap(tap, true, error);
     if (fd < 0 || !net_link_find(sock, tap->name, &link, error)) {
         return false;
     }
@@ -263,8 +240,20 @@ static bool create_new(NetSocket *sock, const Wanted *wanted, GError **error)
 /* The owner can be changed at an open descriptor only: BUSY when QEMU holds the single queue. */
 static bool mend_owner(const NetTap *tap, GError **error)
 {
-    autofd int fd = open_tap(tap->name, false, error);
+    autofd int fd = open_tap(tap, false, error);
     return fd >= 0 && set_owner(fd, tap, error) && set_persistent(fd, tap, error);
+}
+
+/* The kind of queues is chosen when a tap is made: one that nobody has open is made again. */
+static bool remove_idle(NetSocket *sock, const NetLink *link, GError **error)
+{
+    if (link->has_carrier) {
+        return base_fail(error, VM_ERROR_BUSY,
+                         "tap '%s': it is in use and its number of queues can't change - stop the "
+                         "machine first",
+                         link->name);
+    }
+    return net_link_delete(sock, link, error);
 }
 
 bool net_tap_create(const NetTap *tap, GError **error)
@@ -275,6 +264,12 @@ bool net_tap_create(const NetTap *tap, GError **error)
     if (!sock || !want(&wanted, sock, tap, error) ||
         !find_ours(sock, tap->name, tap->owner_tag, &link, error)) {
         return false;
+    }
+    if (link && link->is_multi_queue != wants_queues(tap)) {
+        if (!remove_idle(sock, link, error)) {
+            return false;
+        }
+        g_clear_pointer(&link, net_link_free);
     }
     if (!link) {
         return create_new(sock, &wanted, error);
@@ -290,7 +285,7 @@ bool net_tap_create(const NetTap *tap, GError **error)
 bool net_tap_remove(const char *name, const char *owner_tag, GError **error)
 {
     g_autoptr(NetLink) link = NULL;
-    if (!net_link_name_check(name, error) || !check_tag(owner_tag, error)) {
+    if (!net_link_name_check(name, error) || !net_link_tag_check(owner_tag, error)) {
         return false;
     }
     g_autoptr(NetSocket) sock = net_socket_open(error);
@@ -306,7 +301,7 @@ bool net_tap_remove(const char *name, const char *owner_tag, GError **error)
 GPtrArray *net_tap_list(GError **error)
 {
     g_autoptr(NetSocket) sock = net_socket_open(error);
-    g_autoptr(GPtrArray) links = sock ? net_link_list(sock, error) : NULL;
+    g_autoptr(GPtrArray) links = sock ? net_link_list(sock, "tun", 0, error) : NULL;
     if (!links) {
         return NULL;
     }
@@ -315,7 +310,7 @@ GPtrArray *net_tap_list(GError **error)
         const NetLink *link = links->pdata[i];
         for (guint k = 0; k < link->altnames->len; k++) {
             const char *altname = link->altnames->pdata[k];
-            if (link->is_tap && g_str_has_prefix(altname, TAG_PREFIX)) {
+            if (link->is_tap && g_str_has_prefix(altname, NET_TAG_PREFIX)) {
                 g_ptr_array_add(taps, g_strdup_printf("%s %s", link->name, altname));
             }
         }

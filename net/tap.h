@@ -17,19 +17,27 @@ typedef struct {
                               all others, so that the bridge never takes it; NULL: kernel's choice */
     uid_t owner_uid;       /* who may open it: the QEMU user */
     gid_t owner_gid;
-    uint32_t mtu; /* 0: the bridge's */
+    uint32_t mtu;      /* 0: the bridge's */
+    unsigned n_queues; /* 0, 1: a single queue; more: IFF_MULTI_QUEUE, and a short txqlen, since
+                          each such tap costs 6.6 MiB of kernel memory with the usual one */
+    bool is_link_down; /* made and enslaved, but not up: nothing gets through, whatever libvirt's
+                          <link> says (that leaves the host's side up) */
+    bool is_hairpin;   /* frames may go back to it: a machine that reaches itself by a port map of
+                          its own needs it where br_netfilter is on. Its multicasts then come back
+                          as well, unless a filter stops them */
 } NetTap;
 
 /* Transfer full. */
 char *net_tap_name(const char *machine_uuid, unsigned nic_index);
 char *net_tap_owner_tag(const char *machine_uuid, unsigned nic_index);
 
-/* Makes the persistent tap (single queue), tags it, sets owner, enslaves it and sets it up; reads
- * everything back. Already there with our tag: only what differs is changed, and nothing is sent
- * when nothing does. A link of that name without our tag: EXISTS, untouched. NOT_FOUND: no such
- * bridge; DENIED: no CAP_NET_ADMIN; HOST: no /dev/net/tun; BUSY: its owner must change while QEMU
- * has it open; NET: a malformed name, tag or MAC. After a failure, or our death, a tap that was not
- * there before is not there. 1-2 ms. */
+/* Makes the persistent tap, tags it, sets owner, enslaves it, sets its port of the bridge (guarded
+ * against BPDUs, not isolated, learning) and sets it up; reads everything back. Already there with
+ * our tag: only what differs is changed, and nothing is sent when nothing does; so is_link_down and
+ * is_hairpin change live. A link of that name without our tag: EXISTS, untouched. NOT_FOUND: no
+ * such bridge; DENIED: no CAP_NET_ADMIN; HOST: no /dev/net/tun; BUSY: its owner or kind of queues
+ * must change while QEMU has it open; NET: a malformed name, tag or MAC. After a failure, or our
+ * death, a tap that was not there before is not there. 1-2 ms. */
 bool net_tap_create(const NetTap *tap, GError **error);
 
 /* Removes it when it is there (also under another name) and carries our tag; absent is success; a
