@@ -1,0 +1,112 @@
+#include "net/bridge_forward.h"
+
+#include <sys/socket.h>
+#include "base/error.h"
+#include "net/link.h"
+#include "net/route.h"
+#include "net/sysctl.h"
+
+enum { RA_ALWAYS = 2 }; /* accept_ra: also on a router */
+
+static const char *const family_names[] = {[NET_SYSCTL_IPV4] = "ipv4", [NET_SYSCTL_IPV6] = "ipv6"};
+
+static bool settle(NetSysctlFamily family, const char *link, const char *key, int value,
+                   GPtrArray *differences, GError **error)
+{
+    if (!differences) {
+        return net_sysctl_ensure(family, link, key, value, error);
+    }
+    int found = 0;
+    if (!net_sysctl_read(family, link, key, &found, error)) {
+        return false;
+    }
+    if (found != value) {
+        g_ptr_array_add(differences,
+                        g_strdup_printf("net.%s.conf.%s.%s is %d, not %d", family_names[family],
+                                        link, key, found, value));
+    }
+    return true;
+}
+
+/* For a link that may go away while we look at it: no such setting is no mistake then. */
+static bool settle_if_there(NetSysctlFamily family, const char *link, const char *key, int value,
+                            GPtrArray *differences, GError **error)
+{
+    GError *problem = NULL;
+    if (settle(family, link, key, value, differences, &problem) ||
+        g_error_matches(problem, VM_ERROR, VM_ERROR_NOT_FOUND)) {
+        g_clear_error(&problem);
+        return true;
+    }
+    g_propagate_error(error, problem);
+    return false;
+}
+
+/* Sets `key` of all links that a default route of the family goes out by. */
+static bool settle_uplinks(NetSocket *sock, NetSysctlFamily family, bool only_ra, const char *key,
+                           int value, GPtrArray *differences, GError **error)
+{
+    int af = family == NET_SYSCTL_IPV4 ? AF_INET : AF_INET6;
+    g_autoptr(GArray) uplinks = net_route_uplinks(sock, af, only_ra, error);
+    for (guint i = 0; uplinks && i < uplinks->len; i++) {
+        g_autoptr(NetLink) link = NULL;
+        if (!net_link_find_index(sock, g_array_index(uplinks, unsigned, i), &link, error)) {
+            return false;
+        }
+        if (link && net_link_name_check(link->name, NULL) &&
+            !settle_if_there(family, link->name, key, value, differences, error)) {
+            return false;
+        }
+    }
+    return uplinks != NULL;
+}
+
+bool net_bridge_settle_forward_all(NetSocket *sock, GPtrArray *differences, GError **error)
+{
+    int found = 0;
+    if (!net_sysctl_read(NET_SYSCTL_IPV6, "all", "forwarding", &found, error)) {
+        return false;
+    }
+    return found == 1 || (settle_uplinks(sock, NET_SYSCTL_IPV6, true, "accept_ra", RA_ALWAYS,
+                                         differences, error) &&
+                          settle(NET_SYSCTL_IPV6, "all", "forwarding", 1, differences, error));
+}
+
+static bool settle_forward4(NetSocket *sock, const char *bridge, GPtrArray *differences,
+                            GError **error)
+{
+    return settle(NET_SYSCTL_IPV4, bridge, "forwarding", 1, differences, error) &&
+           settle_uplinks(sock, NET_SYSCTL_IPV4, false, "forwarding", 1, differences, error);
+}
+
+static bool settle_forward6(NetSocket *sock, const char *bridge, GPtrArray *differences,
+                            GError **error)
+{
+    if (!net_sysctl_exists(NET_SYSCTL_IPV6, "force_forwarding")) {
+        return net_bridge_settle_forward_all(sock, differences, error);
+    }
+    return settle(NET_SYSCTL_IPV6, bridge, "force_forwarding", 1, differences, error) &&
+           settle_uplinks(sock, NET_SYSCTL_IPV6, false, "force_forwarding", 1, differences, error);
+}
+
+bool net_bridge_settle_sysctls(NetSocket *sock, const NetBridge *bridge, GPtrArray *differences,
+                               GError **error)
+{
+    bool forwards = bridge->mode != SPEC_NET_MODE_ISOLATED || bridge->has_ports;
+    bool has_ipv6 = net_sysctl_exists(NET_SYSCTL_IPV6, "accept_ra");
+    if (bridge->n_bits6 && !has_ipv6) {
+        return base_fail(error, VM_ERROR_UNSUPPORTED,
+                         "bridge '%s': this kernel has no IPv6 - take cidr6 out of the network",
+                         bridge->name);
+    }
+    if ((has_ipv6 && !settle(NET_SYSCTL_IPV6, bridge->name, "accept_ra", 0, differences, error)) ||
+        (bridge->n_bits6 &&
+         !settle(NET_SYSCTL_IPV6, bridge->name, "disable_ipv6", 0, differences, error)) ||
+        (bridge->n_bits4 &&
+         !settle(NET_SYSCTL_IPV4, bridge->name, "route_localnet", 1, differences, error))) {
+        return false;
+    }
+    return !forwards ||
+           ((!bridge->n_bits4 || settle_forward4(sock, bridge->name, differences, error)) &&
+            (!bridge->n_bits6 || settle_forward6(sock, bridge->name, differences, error)));
+}
