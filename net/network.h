@@ -100,9 +100,16 @@ bool net_network_remove(NetNetwork *network, GError **error);
 bool net_network_check(NetNetwork *network, bool is_fix, GPtrArray *differences,
                        GPtrArray *out_fixed, GError **error);
 
+/* What gc asks about a machine, by its uuid, with the network's lock held: a start writes its
+ * machine's folder before its lease, so the answer is right then, and would not be before. */
+typedef struct {
+    bool (*is_there)(const char *uuid, void *data);
+    bool (*is_running)(const char *uuid, void *data); /* or about to: its rules and tap stay */
+    void *data;
+} NetGcMachines;
+
 /* gc of one store: networks cut off in the middle, auto networks without members, members whose
- * machine is gone (uuid not in `uuids`), bridges, rules, supervisors, dnsmasqs and run folders of
- * ours that no record has. Texts "object: action", transfer full. running: uuids of machines that
- * run. */
-GPtrArray *net_store_gc(NetStore *store, GHashTable *uuids, GHashTable *running, bool is_dry_run,
+ * machine is gone, is_up of those that don't run, bridges, rules, supervisors, dnsmasqs and run
+ * folders of ours that no record has. Texts "object: action", transfer full. */
+GPtrArray *net_store_gc(NetStore *store, const NetGcMachines *machines, bool is_dry_run,
                         GError **error);
