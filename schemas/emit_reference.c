@@ -2,8 +2,15 @@
 #include "schemas/option.h"
 #include "schemas/value.h"
 
-/* docs/reference/machine.md, from the rows: one table a group, one a record type, and what each
- * enum's texts mean. */
+/* docs/reference/machine.md and network.md, from the rows: one table a group, one a record type,
+ * and what each enum's texts mean. */
+
+/* What a heading is linked by: its letters. Transfer full. */
+static char *anchor_of(const char *path)
+{
+    g_auto(GStrv) parts = g_strsplit(path, ".", -1);
+    return g_strjoinv("", parts);
+}
 
 /* "a size with its unit, 64MiB to 4TiB". Transfer full. */
 static char *type_cell(const SpecOption *row)
@@ -12,7 +19,7 @@ static char *type_cell(const SpecOption *row)
         g_autofree char *texts = g_strjoinv("`, `", (char **)row->choices->texts);
         return g_strdup_printf("%s`%s`", row->kind == SPEC_KIND_WORDS ? "list of " : "", texts);
     }
-    g_autofree char *min = NULL, *max = NULL;
+    g_autofree char *min = NULL, *max = NULL, *anchor = NULL;
     switch (row->kind) {
     case SPEC_KIND_UINT:
         return g_strdup_printf("integer, %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT, row->min,
@@ -32,9 +39,9 @@ static char *type_cell(const SpecOption *row)
     case SPEC_KIND_STRINGS:
         return g_strdup_printf("list of texts, at most %u", row->max_items);
     case SPEC_KIND_RECORDS:
+        anchor = anchor_of(row->info.path);
         return g_strdup_printf("list of [%s](#%s), at most %u",
-                               row->record->table ? "maps" : "texts", row->info.path,
-                               row->max_items);
+                               row->record->table ? "maps" : "texts", anchor, row->max_items);
     case SPEC_KIND_MAP:
         return g_strdup_printf("map, at most %u", row->max_items);
     case SPEC_KIND_STRING:
@@ -105,10 +112,10 @@ static void add_choices(GString *out, const SpecTable *table)
     g_string_append_c(out, '\n');
 }
 
-static void add_records(GString *out)
+static void add_records(GString *out, const SpecTable *table)
 {
-    for (unsigned i = 0; i < spec_machine_table.n_options; i++) {
-        const SpecOption *row = &spec_machine_table.options[i];
+    for (unsigned i = 0; i < table->n_options; i++) {
+        const SpecOption *row = &table->options[i];
         if (row->kind != SPEC_KIND_RECORDS) {
             continue;
         }
@@ -138,13 +145,13 @@ static void add_later(GString *out, const SpecTable *table)
     }
 }
 
-static void add_later_records(GString *out)
+static void add_later_records(GString *out, const SpecTable *table)
 {
-    for (unsigned i = 0; i < spec_machine_table.n_options; i++) {
-        const SpecOption *row = &spec_machine_table.options[i];
-        const SpecTable *table = row->record ? row->record->table : NULL;
-        for (unsigned k = 0; table && k < table->n_options; k++) {
-            const SpecOption *inner = &table->options[k];
+    for (unsigned i = 0; i < table->n_options; i++) {
+        const SpecOption *row = &table->options[i];
+        const SpecTable *keys = row->record ? row->record->table : NULL;
+        for (unsigned k = 0; keys && k < keys->n_options; k++) {
+            const SpecOption *inner = &keys->options[k];
             if (inner->kind == SPEC_KIND_LATER) {
                 g_string_append_printf(out, "- `%s[].%s`: %s\n", row->info.path, inner->info.path,
                                        inner->info.doc);
@@ -153,9 +160,11 @@ static void add_later_records(GString *out)
     }
 }
 
-static const char intro[] =
+static const char generated[] =
     "<!-- Generated from the tables in schemas/; UPDATE_GENERATED=1 build/tests/test-schemas-emit "
-    "writes it anew. -->\n"
+    "writes it anew. -->\n";
+
+static const char intro[] =
     "# The fields of a machine\n\n"
     "A spec file describes machines:\n\n"
     "```yaml\n"
@@ -174,6 +183,7 @@ static const char intro[] =
     "- **Sizes** carry a unit: `512MiB`, `2GiB`, `20G`. K, M, G, T, P and E are powers of 1024, as "
     "are KiB, MiB and so on.\n"
     "- **Durations** carry a unit: `250ms`, `90s`, `5m`, `1h`, `1d`.\n"
+    "- **Rates** carry a unit: `500kbit`, `20Mbit`, `1Gbit` a second, powers of 1000.\n"
     "- **Paths** are relative to the folder of the spec file (on the command line: to the working "
     "directory); `~/` is your home.\n"
     "- Integers are decimal digits, booleans are `true` and `false`, and what stands in quotes is "
@@ -182,27 +192,71 @@ static const char intro[] =
     "stop and a start, "
     "`reseed` another run of cloud-init, `replace` a new root disk.\n\n";
 
-char *spec_emit_reference_md(void)
+static const char network_intro[] =
+    "# The fields of a network\n\n"
+    "A spec file describes networks beside its machines, and `vm-run network add` makes one from "
+    "flags:\n\n"
+    "```yaml\n"
+    "version: 1\n"
+    "name: lab\n"
+    "networks:\n"
+    "  lab:\n"
+    "    cidr: 10.77.0.0/24\n"
+    "    domain: lab.test\n"
+    "vms:\n"
+    "  web:\n"
+    "    image: ./debian.qcow2\n"
+    "    networks:\n"
+    "      - {network: lab, ip: 10.77.0.10}\n"
+    "    ports: [\"8080:80\"]\n"
+    "```\n\n"
+    "A network of a file is made when the first machine on it starts, and goes with the last one. "
+    "What a machine's `networks`, `ports` and `egress` may be is in [machine.md](machine.md); how "
+    "it all works, and what it can't do, in [networking.md](../networking.md).\n\n";
+
+static void add_object(GString *out, const SpecTable *table)
 {
-    GString *out = g_string_new(intro);
-    g_string_append(out, "## The file\n\n");
-    add_table(out, &spec_head_table, "", false);
-    g_string_append(out, "## A machine\n\n");
-    add_table(out, &spec_machine_table, "", true);
-    for (unsigned i = 0; i < spec_machine_table.n_options; i++) {
-        const SpecOption *row = &spec_machine_table.options[i];
+    add_table(out, table, "", true);
+    for (unsigned i = 0; i < table->n_options; i++) {
+        const SpecOption *row = &table->options[i];
         if (row->kind == SPEC_KIND_GROUP) {
             g_string_append_printf(out, "## %s\n\n%s\n\n", row->info.path, row->info.doc);
-            add_table(out, &spec_machine_table, row->info.path, true);
+            add_table(out, table, row->info.path, true);
         }
     }
     g_string_append(out, "## What the words mean\n\n");
-    add_choices(out, &spec_machine_table);
-    add_records(out);
+    add_choices(out, table);
+    add_records(out, table);
+}
+
+static void add_later_head(GString *out)
+{
     g_string_append(out, "## Not supported yet\n\nThese belong to the language; this version "
                          "refuses them by name.\n\n");
+}
+
+char *spec_emit_reference_md(void)
+{
+    GString *out = g_string_new(generated);
+    g_string_append(out, intro);
+    g_string_append(out, "## The file\n\n");
+    add_table(out, &spec_head_table, "", false);
+    g_string_append(out, "## A machine\n\n");
+    add_object(out, &spec_machine_table);
+    add_later_head(out);
     add_later(out, &spec_head_table);
     add_later(out, &spec_machine_table);
-    add_later_records(out);
+    add_later_records(out, &spec_machine_table);
+    return g_string_free(out, FALSE);
+}
+
+char *spec_emit_network_reference_md(void)
+{
+    GString *out = g_string_new(generated);
+    g_string_append(out, network_intro);
+    g_string_append(out, "## A network\n\n");
+    add_object(out, &spec_network_table);
+    add_later_head(out);
+    add_later(out, &spec_network_table);
     return g_string_free(out, FALSE);
 }

@@ -137,7 +137,7 @@ void spec_machine_finish(MachineSpec *spec, BaseReport *report)
     const BasePos *at = spec_machine_origin(spec, "name");
     bool is_from_file = at && at->line > 0;
     g_autofree char *prefix = is_from_file ? g_strdup_printf("vms.%s.", spec->name) : g_strdup("");
-    SpecRules rules = {spec, report, prefix};
+    SpecRules rules = {.spec = spec, .report = report, .prefix = prefix};
     spec_read_defaults(&spec_machine_table, spec->origins, spec);
     const char *why;
     bool has_name = spec->name && spec_rule_name(spec->name, &why); /* else it was reported */

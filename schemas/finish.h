@@ -5,7 +5,8 @@
 typedef struct {
     MachineSpec *spec;
     BaseReport *report;
-    char *prefix; /* "vms.web." or "" */
+    char *prefix;        /* "vms.web." or "" */
+    bool is_nic_refused; /* what was written of networks is not all there: reported already */
 } SpecRules;
 
 /* An error where option `path` was written. */
@@ -18,7 +19,7 @@ char *spec_rules_first_place(const BasePos *pos);
 const BasePos *spec_nic_origin(const MachineSpec *spec, unsigned i, const char *key);
 
 /* NICs, ports and egress (schemas/finish_network.c): defaults first, then the checks. */
-void spec_finish_nics(const SpecRules *r);
+void spec_finish_nics(SpecRules *r);
 void spec_check_nics(const SpecRules *r);
 void spec_check_ports(const SpecRules *r);
 void spec_check_egress(const SpecRules *r);

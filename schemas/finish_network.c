@@ -50,8 +50,7 @@ static void add_default(const SpecRules *r)
 {
     GPtrArray *nics = r->spec->networks;
     bool is_silent = !spec_machine_origin(r->spec, "networks");
-    bool is_refused = spec_machine_origin(r->spec, "networks[0]") != NULL; /* reported already */
-    if (nics->len == 0 && (is_silent || is_refused)) {
+    if (nics->len == 0 && (is_silent || r->is_nic_refused)) {
         SpecNetwork *nic = g_new0(SpecNetwork, 1);
         nic->kind = SPEC_NET_AUTO;
         nic->queues = 1;
@@ -149,17 +148,26 @@ static void keep_own_networks(MachineSpec *spec)
     }
 }
 
-void spec_finish_nics(const SpecRules *r)
+static bool has_refused(const MachineSpec *spec)
 {
+    g_autofree char *beyond = g_strdup_printf("networks[%u]", spec->networks->len);
+    return spec_machine_origin(spec, beyond) != NULL;
+}
+
+void spec_finish_nics(SpecRules *r)
+{
+    r->is_nic_refused = has_refused(r->spec);
     add_default(r);
-    for (unsigned i = 0; i < r->spec->networks->len; i++) {
+    for (unsigned i = 0; i < r->spec->networks->len && !r->is_nic_refused; i++) {
         const SpecNetwork *nic = g_ptr_array_index(r->spec->networks, i);
         if (nic->kind == SPEC_NET_NONE) {
             check_none(r, i);
         }
     }
     drop_none(r->spec);
-    settle_default_route(r);
+    if (!r->is_nic_refused) {
+        settle_default_route(r);
+    }
     keep_own_networks(r->spec);
 }
 
@@ -181,7 +189,7 @@ static void check_kind(const SpecRules *r, unsigned i)
         complain_nic(r, VM_ERROR_SCHEMA, i, "queues", NULL, "network user has one queue");
     } else if (nic->queues > 1 && r->spec->cpus > 0 && nic->queues > r->spec->cpus) {
         complain_nic(r, VM_ERROR_RANGE, i, "queues", "a queue more than CPUs serves nobody",
-                     "%u are more than the machine's %u CPUs", nic->queues, r->spec->cpus);
+                     "%u are more than the CPUs of the machine (%u)", nic->queues, r->spec->cpus);
     }
     if (nic->kind != SPEC_NET_MACVTAP && is_written(r, i, "macvtap_mode")) {
         complain_nic(r, VM_ERROR_SCHEMA, i, "macvtap_mode", "add macvtap: LINK", "needs a macvtap");
@@ -287,7 +295,7 @@ static void check_twice(const SpecRules *r, unsigned i, const char *key)
 
 void spec_check_nics(const SpecRules *r)
 {
-    for (unsigned i = 0; i < r->spec->networks->len; i++) {
+    for (unsigned i = 0; i < r->spec->networks->len && !r->is_nic_refused; i++) {
         check_kind(r, i);
         check_address(r, i, false);
         check_address(r, i, true);
@@ -300,14 +308,13 @@ void spec_check_nics(const SpecRules *r)
 /* --- ports ------------------------------------------------------------------------------------ */
 
 /* One that was written and refused counts: then it is not to blame. */
-static bool has_nic_of(const MachineSpec *spec, unsigned kinds)
+static bool has_nic_of(const SpecRules *r, unsigned kinds)
 {
-    g_autofree char *beyond = g_strdup_printf("networks[%u]", spec->networks->len);
-    if (spec_machine_origin(spec, beyond)) {
+    if (r->is_nic_refused) {
         return true;
     }
-    for (unsigned i = 0; i < spec->networks->len; i++) {
-        const SpecNetwork *nic = g_ptr_array_index(spec->networks, i);
+    for (unsigned i = 0; i < r->spec->networks->len; i++) {
+        const SpecNetwork *nic = g_ptr_array_index(r->spec->networks, i);
         if (kinds & (1u << nic->kind)) {
             return true;
         }
@@ -355,7 +362,7 @@ void spec_check_ports(const SpecRules *r)
 {
     const GPtrArray *ports = r->spec->ports;
     const char *addr = spec_ports_default_addr(r->spec);
-    if (ports->len > 0 && !has_nic_of(r->spec, MAPPED)) {
+    if (ports->len > 0 && !has_nic_of(r, MAPPED)) {
         spec_rules_complain(r, VM_ERROR_SCHEMA, "ports", "add network user, or a managed one",
                             "no network of the machine can have ports");
     }
@@ -383,7 +390,7 @@ void spec_check_egress(const SpecRules *r)
     const SpecEgress *egress = &r->spec->egress;
     bool is_asked = !spec_egress_is_open(egress) || egress->allow->len > 0;
     for (size_t i = 0; i < G_N_ELEMENTS(keys); i++) {
-        if (is_asked && spec_machine_origin(r->spec, keys[i]) && !has_nic_of(r->spec, FILTERED)) {
+        if (is_asked && spec_machine_origin(r->spec, keys[i]) && !has_nic_of(r, FILTERED)) {
             spec_rules_complain(r, VM_ERROR_SCHEMA, keys[i], "use a managed network or a bridge",
                                 "no network of the machine can be filtered");
             break;

@@ -14,10 +14,10 @@ static void check_name(const SpecObjectType *type, const SpecNode *key, BaseRepo
 }
 
 /* So that nobody complains about the same again. */
-static void excuse_required(const SpecTable *table, GHashTable *origins, const BasePos *pos)
+static void excuse_all(const SpecTable *table, GHashTable *origins, const BasePos *pos)
 {
     for (unsigned i = 0; i < table->n_options; i++) {
-        if (table->options[i].is_required) {
+        if (!table->options[i].info.is_list) {
             spec_origin_keep(origins, table->options[i].info.path, pos);
         }
     }
@@ -43,7 +43,7 @@ static void read_object(const SpecReader *outer, const SpecObjectType *type, con
     g_autofree char *shown = spec_node_shown(node);
     spec_read_mistake(&reader, VM_ERROR_SCHEMA, spec_node_is_null(node) ? key : node, "", NULL,
                       "expected a map, got %s", shown);
-    excuse_required(type->table, reader.origins, &pos);
+    excuse_all(type->table, reader.origins, &pos);
 }
 
 void spec_read_named(SpecReader *reader, const SpecObjectType *type, const SpecNode *map,

@@ -81,6 +81,9 @@ bool spec_rule_bridge(const char *text, const char **out_why)
     if (g_strv_contains(words, text)) {
         return refuse(out_why, "is no bridge");
     }
+    if (g_str_has_prefix(text, "vmt") || g_str_has_prefix(text, "vmi")) {
+        return refuse(out_why, "begins as the taps of machines do");
+    }
     return true;
 }
 

@@ -37,13 +37,21 @@ static SpecNode *pair_node(const SpecOption *option, const char *text, const cha
     return map;
 }
 
+/* "[2001:db8::1]:80..." is an address in brackets, and no list. */
+static bool is_address(const char *text)
+{
+    size_t n = *text == '[' ? strspn(text + 1, "0123456789ABCDEFabcdef:./") : 0;
+    return n > 0 && text[n + 1] == ']' && (text[n + 2] == ':' || text[n + 2] == '/');
+}
+
 /* A YAML flow list or map where the kind allows one, NULL: it is none, or reported when only that
  * is possible. */
 static SpecNode *flow_node(const SpecOption *option, const char *text, const char *shown,
                            BaseReport *report)
 {
     g_autoptr(BaseReport) scratch = base_report_new();
-    if (!is_structured(option->kind) || !strchr("[{", *text) || *text == '\0') {
+    if (!is_structured(option->kind) || !strchr("[{", *text) || *text == '\0' ||
+        (option->kind == SPEC_KIND_RECORDS && is_address(text))) {
         return NULL;
     }
     bool may_be_text = option->kind == SPEC_KIND_STRINGS;

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The JSON Schema and the program agree.
 
-The examples pass both. Every key of a machine is tried with values of every shape: what the program accepts the schema
+The examples pass both. Every key of a machine and of a network is tried with values of every shape: what the program accepts the schema
 accepts too, so that no editor complains about a good file (the reverse is not asked: some rules can't be said in a schema).
 """
 import json
@@ -28,16 +28,33 @@ VALUES = [
     [{"path": "/x"}], [{"path": "/x", "content": "y", "encoding": "base64", "owner": "a:b", "permissions": "0600", "append": True}],
     [{"path": "x"}], [{"bridge": "br0", "mac": "52:54:00:00:00:01"}], [{"network": "user"}], [{"network": "lab"}],
     [{"xpath": "/x", "value": "y"}], {}, {"a": "b"}, {"a": 1}, {"a b": "c"}, {"a": []}, {"boot": "5m"}, {"boot": "5x"}, {"bot": "5m"},
+    ["lab,ip=10.0.0.5", "macvtap=eth0,vepa", "bridge=br0,mac=52:54:00:00:00:01", "auto"], ["lab,x"], ["Lab"], ["bridge="],
+    [{"network": "lab", "ip": "10.0.0.6", "ip6": "fd00::6", "default_route": True, "queues": 1, "rate_in": "20Mbit", "link": "down"}],
+    [{"network": "lab", "rate_in": "20"}], [{"network": "lab", "queues": 257}], [{"macvtap": "eth0", "macvtap_mode": "passthrough"}],
+    {"hermetic": True}, {"restricted": True, "default": "deny"}, {"default": "maybe"}, {"allow": "10.0.0.0/8"},
+    {"default": "deny", "allow": ["10.0.0.0/8", "0.0.0.0/0:443/tcp", "[2001:db8::/32]:8000-8099/udp", "192.0.2.0/24/icmp"]},
+    {"deny": ["2001:db8::/32", "10.0.0.1", "10.0.0.0/8:53"]}, {"deny": ["10.0.0.0/8/sctp"]}, {"deny": ["example.org"]},
+    "20000-29999", "30000", "10.77.0.0/24", "10.78.0.1/24", "10.77.0.0/33", "fd77::/64", "none", "nat", "br0", "lab.test", "192.0.2.1",
+    "10.0.0.10-10.0.0.20", ["192.0.2.53", "2001:db8::53"], 1500, 1280, 65536, 67,
     {"on_change": "ignore"}, {"schema": "off", "user_data": {"packages": ["a"]}}, {"user_data": []}, {"vars": {}},
 ]
 
 
-def accepted_by_program(specs, scratch):
-    """One file with a machine a line: those in whose line nothing is wrong."""
+def accepted_by_program(block, specs, scratch):
+    """Networks are tried alone, since those of one file may not overlap."""
+    if block == "vms" or len(specs) == 1:
+        return accepted_in_one_file(block, specs, scratch)
+    return [accepted_in_one_file(block, [spec], scratch)[0] for spec in specs]
+
+
+def accepted_in_one_file(block, specs, scratch):
+    """One file with a machine or network a line: those in whose line nothing is wrong."""
     path = os.path.join(scratch, "spec.yaml")
     with open(path, "w", encoding="utf-8") as file:
-        lines = [f"  m{i}: {json.dumps(vm)}\n" for i, vm in enumerate(specs)]
-        file.write("version: 1\nname: t\nvms:\n" + "".join(lines))
+        lines = [f"  m{i}: {json.dumps(spec)}\n" for i, spec in enumerate(specs)]
+        file.write(f"version: 1\nname: t\n{block}:\n" + "".join(lines))
+        if block != "vms":
+            file.write("vms: {web: {image: ./x}}\n")
     done = subprocess.run([PROGRAM, "check", path], capture_output=True, text=True, check=False)
     refused = set()
     for line in done.stderr.splitlines():
@@ -71,22 +88,27 @@ def check_examples(validator):
     print(f"{n} examples pass both")
 
 
-def check_agreement(validator, machine):
+# What another key must stand beside.
+BESIDE = {"gateway": {"mode": "bridge", "bridge": "br0", "cidr": "192.0.2.0/24"}, "dhcp_range": {"cidr": "10.0.0.0/24"}}
+# What needs a file, a hash or another key's consent is not among the values.
+NO_VALUE = ("password", "password_hash", "libvirt_xml", "gateway6")
+
+
+def check_agreement(validator, block, needed, definition):
     n_both = n_neither = 0
     with tempfile.TemporaryDirectory() as scratch:
-        for key, schema in machine["properties"].items():
+        for key, schema in definition["properties"].items():
             values = [v for v in VALUES + schema.get("enum", []) if not is_text_for_the_program(schema, v)]
-            machines = [{"image": "./x", key: value} for value in values]
-            verdicts = accepted_by_program(machines, scratch)
-            for vm, is_accepted in zip(machines, verdicts):
-                is_valid = validator.is_valid({"version": 1, "name": "t", "vms": {"web": vm}})
-                assert is_valid or not is_accepted, f"{vm}: the program accepts what the schema refuses"
+            specs = [{**needed, **BESIDE.get(key, {}), key: value} for value in values]
+            verdicts = accepted_by_program(block, specs, scratch)
+            for spec, is_accepted in zip(specs, verdicts):
+                is_valid = validator.is_valid({"version": 1, "name": "t", "vms": {"web": {"image": "x"}}, block: {"web": spec}})
+                assert is_valid or not is_accepted, f"{spec}: the program accepts what the schema refuses"
                 n_both += is_accepted
                 n_neither += not is_accepted and not is_valid
-            # what needs a file, a hash or another key's consent is not among the values
-            assert any(verdicts) or key in ("password", "password_hash", "libvirt_xml"), f"{key}: no value was right"
+            assert any(verdicts) or key in NO_VALUE, f"{key}: no value was right"
     assert n_neither > 1000, n_neither
-    print(f"{n_both} values accepted by both, {n_neither} refused by both")
+    print(f"{block}: {n_both} values accepted by both, {n_neither} refused by both")
 
 
 def main():
@@ -98,7 +120,8 @@ def main():
     jsonschema.Draft7Validator.check_schema(schema)
     validator = jsonschema.Draft7Validator(schema)
     check_examples(validator)
-    check_agreement(validator, schema["definitions"]["machine"])
+    check_agreement(validator, "vms", {"image": "./x"}, schema["definitions"]["machine"])
+    check_agreement(validator, "networks", {}, schema["definitions"]["network"])
     return 0
 
 

@@ -41,8 +41,17 @@ static const Vocabulary vocabulary[] = {
     {"cloud_init.meta_data", {"{a: b}"}},
     {"cloud_init.schema", {"strict", "warn", "off"}},
     {"disks", {"[{size: 1GiB}]", "[{source: /x:y, readonly: true, bus: scsi}]"}},
-    {"networks", {"user", "bridge=br0", "[{bridge: br-1}]", "[]"}},
-    {"ports", {"auto:80", "[auto:1-9/udp]", "[\"[::1]:auto:80/both\"]"}},
+    {"networks",
+     {"user", "bridge=br0", "[{bridge: br-1}]", "[]",
+      "lab,ip=10.77.0.9,ip6=fd00::9,mac=52:54:00:00:00:01",
+      "[{network: auto, rate_in: 20Mbit, rate_out: 1500kbit, link: down}]",
+      "macvtap=eth0.7,private", "[{network: lab, default_route: false}]"}},
+    {"port_range", {"1-65535", "20000-20000"}},
+    {"egress.restricted", {"true", "false"}},
+    {"egress.default", {"allow", "deny"}},
+    {"egress.allow", {"10.0.0.0/8", "[\"0.0.0.0/0:443/tcp\", \"::/0\"]", "192.0.2.0/24/icmp"}},
+    {"egress.deny", {"[2001:db8::/32]:8000-8099/udp", "[]"}},
+    {"ports", {"auto:80", "[auto:1-9/udp]", "[\"[::1]:auto:80/both\"]", "[::1]:auto:81"}},
     {"console", {"true", "false"}},
     {"display", {"none", "vnc"}},
     {"ready", {"boot", "[ssh, agent]", "cloud-init"}},
@@ -245,7 +254,9 @@ static void test_reference_then_as_committed(void **state)
 {
     (void)state;
     g_autofree char *text = spec_emit_reference_md();
+    g_autofree char *network = spec_emit_network_reference_md();
     assert_generated("docs/reference/machine.md", text);
+    assert_generated("docs/reference/network.md", network);
 }
 
 static void add_words(GString *out, const SpecTable *table)
@@ -274,6 +285,7 @@ static void test_fuzz_dictionary_then_as_committed(void **state)
                          "\"\n\"{\"\n\"[\"\n\"- \"\n\"|\\x0a\"\n");
     add_words(out, &spec_head_table);
     add_words(out, &spec_machine_table);
+    add_words(out, &spec_network_table);
     assert_generated("tests/fuzz/spec_yaml.dict", out->str);
 }
 
