@@ -6,7 +6,7 @@
  * `pre` sees a frame when it leaves a tap, before the bridge learns its MAC. Links named vmt* are
  * ours: what `macs` does not know sends nothing, so a tap is silent until it was registered,
  * however long it has been there. Then each protocol is judged by what names its sender: ARP (arp),
- * IPv4 (ipv4), IPv6 (ipv6) and neighbour discovery inside of it (icmp6, ns, na, rs). addr4 and
+ * IPv4 (ipv4), IPv6 (ipv6) and neighbour discovery inside of it (ns, dad, na, rs). addr4 and
  * addr6 hold what a tap may call its own. free4 and free6 are taps whose addresses nobody knows:
  * these may use anything but what is known to be another's on their bridge (known4, known6).
  *
@@ -62,270 +62,200 @@
                 " } meta mark set 0 " end)                                                         \
     RULE(chain, "drop")
 
-const char net_filter_base_text[] = "add table " TABLE "\n"
+/* One rule a line; a chain stands above those that lead to it. */
+/* clang-format off */
+const char net_filter_base_text[] =
+    "add table " TABLE "\n"
     /* what members have */
-    SET("macs", "typeof iifname . @ll,48,48;") SET("addr4", "type ifname . ipv4_addr;")
-        SET("addr6", "typeof iifname . @nh,64,128;") SET("known4", "type mark . ipv4_addr;")
-            SET("known6", "typeof meta mark . @nh,64,128;")
-                SET("never", "typeof iifname . @nh,64,128;") SET("free4", "type ifname;")
-                    SET("free6", "type ifname;") SET("policed", "type ifname;")
-                        MAP("nets", "type ifname : mark;") MAP("egress", "type ifname : verdict;")
+    SET("macs", "typeof iifname . @ll,48,48;")
+    SET("addr4", "type ifname . ipv4_addr;")
+    SET("addr6", "typeof iifname . @nh,64,128;")
+    SET("known4", "type mark . ipv4_addr;")
+    SET("known6", "typeof meta mark . @nh,64,128;")
+    SET("never", "typeof iifname . @nh,64,128;")
+    SET("free4", "type ifname;")
+    SET("free6", "type ifname;")
+    SET("policed", "type ifname;")
+    MAP("nets", "type ifname : mark;")
+    MAP("egress", "type ifname : verdict;")
     /* what is learnt */
-    SET("own", LEARNT("iifname . @nh,64,128", "65536", "1d")) SET(
-        "held", LEARNT("meta mark . @nh,64,128", "65536",
-                       "1d")) SET("claims", LEARNT("iifname", "65536", "1d"))
-        SET("routers", LEARNT("@nh,64,128", "1024", "2h")) SET(
-            "heard4",
-            LEARNT(
-                "oifname . ip saddr . ip daddr . udp sport . udp dport",
-                "65536", "2m")) SET("heard6",
-                                    LEARNT(
-                                        "oifname . ip6 saddr . ip6 daddr . udp sport . udp dport",
-                                        "65536", "2m"))
+    SET("own", LEARNT("iifname . @nh,64,128", "65536", "1d"))
+    SET("held", LEARNT("meta mark . @nh,64,128", "65536", "1d"))
+    SET("claims", LEARNT("iifname", "65536", "1d"))
+    SET("routers", LEARNT("@nh,64,128", "1024", "2h"))
+    SET("heard4", LEARNT("oifname . ip saddr . ip daddr . udp sport . udp dport", "65536", "2m"))
+    SET("heard6", LEARNT("oifname . ip6 saddr . ip6 daddr . udp sport . udp dport", "65536", "2m"))
 
-            HOOKED("pre", "prerouting priority -300") HOOKED(
-                "between",
-                "forward priority -300") HOOKED("post", "postrouting priority -300")
-                CHAIN("guest") CHAIN("arps") CHAIN("arps_free") CHAIN("ipv4") CHAIN(
-                    "ipv4_free") CHAIN("dhcp4") CHAIN("dhcp4_own") CHAIN("ipv6") CHAIN("frag6")
-                    CHAIN("icmp6") CHAIN("ns") CHAIN(
-                        "dad") CHAIN("na") CHAIN("rs") CHAIN("mld") CHAIN("src6") CHAIN("src6_free")
-                        CHAIN("dad_free") CHAIN("na_free") CHAIN("answer") CLAIM(
-                            "claim_src", "@nh,64,128", "@nh,128,64",
-                            "accept") CLAIM("claim_target", "@th,64,128", "@th,128,64", "return")
+    CHAIN("arps_free")
+    RULE("arps_free", "meta mark set iifname map @nets")
+    RULE("arps_free", "arp saddr ip 0.0.0.0 meta mark . arp daddr ip @known4 drop")
+    RULE("arps_free", "meta mark . arp saddr ip @known4 drop")
+    RULE("arps_free", "meta mark set 0 accept")
 
-                            RULE("pre", "iifname \"vmt*\" goto guest")
-                                RULE("guest", "iifname . @ll,48,48 != @macs drop") RULE(
-                                    "guest",
-                                    "ether daddr & ff:ff:ff:ff:ff:f0 == 01:80:c2:00:00:00 drop")
-                                    RULE("guest", "ether type vmap { arp : goto arps, ip : goto "
-                                                  "ipv4, ip6 : goto ipv6 }") RULE("guest", "drop")
-
-                                        RULE("arps", "arp htype != 1 drop") RULE(
-                                            "arps",
-                                            "arp ptype != 0x0800 drop") RULE("arps",
-                                                                             "arp hlen != 6 drop")
-                                            RULE("arps", "arp plen != 4 drop") RULE(
-                                                "arps",
-                                                "arp operation != { request, reply } drop")
-                                                RULE("arps", "iifname . @nh,64,48 != @macs drop")
-                                                    RULE("arps",
-                                                         "iifname . arp saddr ip @addr4 accept")
-                                                        RULE("arps",
-                                                             "iifname @free4 goto arps_free")
+    CHAIN("arps")
+    RULE("arps", "arp htype != 1 drop")
+    RULE("arps", "arp ptype != 0x0800 drop")
+    RULE("arps", "arp hlen != 6 drop")
+    RULE("arps", "arp plen != 4 drop")
+    RULE("arps", "arp operation != { request, reply } drop")
+    RULE("arps", "iifname . @nh,64,48 != @macs drop")
+    RULE("arps", "iifname . arp saddr ip @addr4 accept")
+    RULE("arps", "iifname @free4 goto arps_free")
     /* a probe (RFC 5227), of its own address: another's would be taken for a conflict */
     RULE("arps", "arp operation request arp saddr ip 0.0.0.0 iifname . arp daddr ip @addr4 accept")
-        RULE("arps", "drop") RULE("arps_free", "meta mark set iifname map @nets")
-            RULE("arps_free", "arp saddr ip 0.0.0.0 meta mark . arp daddr ip @known4 drop")
-                RULE("arps_free", "meta mark . arp saddr ip @known4 drop")
-                    RULE("arps_free", "meta mark set 0 accept")
+    RULE("arps", "drop")
 
-                        RULE("ipv4", "udp dport 67 goto dhcp4")
-    /* a guest is no server of addresses; clients look at the destination only */
-    RULE("ipv4", "udp sport 67 drop") RULE("ipv4", "udp dport 68 drop")
-        RULE("ipv4", "icmp type { redirect, router-advertisement } drop")
-    /* no querier and no router of multicast: reports and leaves only */
-    RULE("ipv4", "ip protocol igmp igmp type != { 0x12, 0x16, 0x17, 0x22 } drop")
-        RULE("ipv4", "iifname . ip saddr @addr4 accept")
-            RULE("ipv4", "iifname @free4 goto ipv4_free") RULE("ipv4", "drop")
-                RULE("ipv4_free", "ip saddr { 127.0.0.0/8, 224.0.0.0/3 } drop")
-                    FREE("ipv4_free", "known4", "ip saddr", "accept")
-    /* chaddr must be its own, or it takes or ends another's lease */
+    CHAIN("src4_free")
+    RULE("src4_free", "ip saddr { 127.0.0.0/8, 224.0.0.0/3 } drop")
+    FREE("src4_free", "known4", "ip saddr", "accept")
+
+    CHAIN("src4")
+    RULE("src4", "iifname . ip saddr @addr4 accept")
+    RULE("src4", "iifname @free4 goto src4_free")
+    RULE("src4", "drop")
+
+    /* a client's, and chaddr is its own: else it takes or ends another's lease */
+    CHAIN("dhcp4_own")
+    RULE("dhcp4_own", "ip saddr 0.0.0.0 ip daddr 255.255.255.255 accept")
+    RULE("dhcp4_own", "goto src4")
+    CHAIN("dhcp4")
     RULE("dhcp4", "udp sport != 68 drop")
-        RULE("dhcp4", "@th,64,24 0x010106 iifname . @th,288,48 @macs goto dhcp4_own")
-            RULE("dhcp4", "drop")
-                RULE("dhcp4_own", "ip saddr 0.0.0.0 ip daddr 255.255.255.255 accept")
-                    RULE("dhcp4_own", "iifname . ip saddr @addr4 accept")
-                        RULE("dhcp4_own", "iifname @free4 goto ipv4_free") RULE("dhcp4_own", "drop")
+    RULE("dhcp4", "@th,64,24 0x010106 iifname . @th,288,48 @macs goto dhcp4_own")
+    RULE("dhcp4", "drop")
 
-                            RULE("ipv6", "exthdr frag exists jump frag6")
-                                RULE("ipv6", "meta l4proto ipv6-icmp goto icmp6")
-                                    RULE("ipv6", "udp sport 547 drop")
-                                        RULE("ipv6", "udp dport 546 drop") RULE("ipv6", "goto src6")
-    /* discovery is never fragmented (RFC 6980); a first fragment shows what it carries (RFC 7112)
-     */
-    RULE("frag6", "ip6 saddr { ::, fe80::/10 } drop") RULE("frag6", "ip6 hoplimit 255 drop")
-        RULE("frag6", "frag frag-off != 0 return") RULE(
-            "frag6",
-            "meta l4proto { tcp, udp, udplite, sctp, dccp, esp, ipv6-icmp } return") RULE("frag6",
-                                                                                          "drop")
+    CHAIN("ipv4_whole")
+    RULE("ipv4_whole", "udp dport 67 goto dhcp4")
+    /* a guest is no server of addresses; clients look at the destination only */
+    RULE("ipv4_whole", "udp sport 67 drop")
+    RULE("ipv4_whole", "udp dport 68 drop")
+    RULE("ipv4_whole", "icmp type { redirect, router-advertisement } drop")
+    /* no querier and no router of multicast: reports and leaves only */
+    RULE("ipv4_whole", "igmp type != { 0x12, 0x16, 0x17, 0x22 } drop")
+    RULE("ipv4_whole", "goto src4")
+    /* what can't be taken apart would pass the rules that look into it (255: none has it) */
+    CHAIN("ipv4")
+    RULE("ipv4", "meta l4proto != 255 goto ipv4_whole")
+    RULE("ipv4", "drop")
 
-            RULE("icmp6",
-                 "icmpv6 type vmap { nd-neighbor-solicit : goto ns, nd-neighbor-advert : goto na, "
-                 "nd-router-solicit : goto rs, mld-listener-report : goto mld, "
-                 "mld-listener-done : goto mld, mld2-listener-report : goto mld, "
-                 /* querier, router, redirect, renumbering, certification, multicast router */
-                 "130 : drop, 134 : drop, 137 : drop, 138 : drop, 148 : drop, 149 : drop, "
-                 "151 : drop, 152 : drop, 153 : drop }") RULE("icmp6", "goto src6")
-    /* one option at most, in its place, and nothing in front: so one look sees all there is */
-    RULE("ns", "ip6 nexthdr != ipv6-icmp drop") RULE("ns", "ip6 hoplimit != 255 drop") RULE(
-        "ns", "ip6 saddr :: goto dad") RULE("ns", "ip6 length 24 goto src6")
-        RULE("ns", "ip6 length 32 @th,192,16 0x0101 iifname . @th,208,48 @macs goto src6") RULE(
-            "ns", "drop") RULE("dad", "ip6 length != { 24, 32 } drop")
-            RULE("dad", "ip6 length 32 @th,192,16 != 0x0e01 drop") RULE("dad", "iifname . "
-                                                                               "@th,64,128 @addr6 "
-                                                                               "accept") RULE(
-                "dad",
-                "@th,64,64 0xfe80000000000000 jump claim_target") RULE("dad",
-                                                                       "@th,64,64 "
-                                                                       "0xfe80000000000000 accept")
-                RULE("dad", "iifname @free6 goto dad_free") RULE("dad", "drop") FREE(
-                    "dad_free",
-                    "known6", "@th,64,128",
-                    "accept") RULE("na", "ip6 nexthdr != ipv6-icmp drop")
-                    RULE("na", "ip6 hoplimit != 255 drop") RULE("na", "ip6 length != { 24, 32 } "
-                                                                      "drop") RULE(
-                        "na", "ip6 length 32 @th,192,16 != 0x0201 drop") RULE("na", "ip6 length 32 "
-                                                                                    "iifname . "
-                                                                                    "@th,208,48 != "
-                                                                                    "@macs drop")
-                        RULE("na", "iifname . @th,64,128 @addr6 goto src6") RULE(
-                            "na", "@th,64,64 0xfe80000000000000 jump claim_target") RULE("na",
-                                                                                         "@th,64,"
-                                                                                         "64 "
-                                                                                         "0xfe80000"
-                                                                                         "000000000"
-                                                                                         " goto "
-                                                                                         "src6")
-                            RULE("na", "iifname @free6 goto na_free") RULE("na", "drop") FREE(
-                                "na_free", "known6",
-                                "@th,64,128",
-                                "goto src6") RULE("rs", "ip6 nexthdr != ipv6-icmp drop")
-                                RULE("rs", "ip6 saddr :: ip6 length 8 accept") RULE(
-                                    "rs",
-                                    "ip6 length 8 goto src6") RULE("rs",
-                                                                   "ip6 length 16 @th,64,16 0x0101 "
-                                                                   "iifname . @th,80,48 @macs goto "
-                                                                   "src6") RULE("rs", "drop")
-                                    RULE("mld", "ip6 saddr :: accept") RULE(
-                                        "mld", "goto src6") RULE("src6", "iifname . @nh,64,128 "
-                                                                         "@addr6 accept")
-                                        RULE("src6", "ip6 saddr fe80::/64 goto claim_src") RULE(
-                                            "src6",
-                                            "iifname @free6 goto src6_free") RULE("src6", "drop")
-                                            RULE("src6_free", "ip6 saddr { ::, ::1, fe80::/10, "
-                                                              "ff00::/8 } drop") FREE(
-                                                "src6_free",
-                                                "known6", "@nh,64,128",
-                                                "accept")
+    CLAIM("claim_src", "@nh,64,128", "@nh,128,64", "accept")
+    CLAIM("claim_target", "@th,64,128", "@th,128,64", "return")
 
-                                                RULE("post", "oifname != \"vmt*\" accept") RULE(
-                                                    "post",
-                                                    "ether daddr & 01:00:00:00:00:00 == 0 oifname "
-                                                    ". @ll,0,48 != @macs drop")
-                                                    RULE("post", "ether daddr & ff:ff:ff:ff:ff:f0 "
-                                                                 "== 01:80:c2:00:00:00 drop") RULE(
-                                                        "post", "icmpv6 type nd-router-advert ip6 "
-                                                                "saddr fe80::/10 update @routers { "
-                                                                "@nh,64,128 }")
+    CHAIN("src6_free")
+    RULE("src6_free", "ip6 saddr { ::, ::1, fe80::/10, ff00::/8 } drop")
+    FREE("src6_free", "known6", "@nh,64,128", "accept")
 
-                                                        RULE("between",
-                                                             "oifname @policed update @heard4 "
-                                                             "{ oifname . ip saddr . ip daddr . "
-                                                             "udp sport . udp dport }")
-                                                            RULE("between",
-                                                                 "oifname @policed update @heard6 "
-                                                                 "{ oifname . ip6 saddr . ip6 "
-                                                                 "daddr . udp sport . udp dport }")
-                                                                RULE("between",
-                                                                     "iifname vmap @egress")
-                                                                    RULE("answer", "ether type arp "
-                                                                                   "accept") RULE(
-                                                                        "answer",
-                                                                        "tcp flags & (syn | ack) "
-                                                                        "!= syn accept")
-                                                                        RULE(
-                                                                            "answer",
-                                                                            "iifname . ip daddr . "
-                                                                            "ip saddr . udp dport "
-                                                                            ". udp sport @heard4 "
-                                                                            "accept") RULE("answer",
-                                                                                           "iifname"
-                                                                                           " . ip6 "
-                                                                                           "daddr "
-                                                                                           ". ip6 "
-                                                                                           "saddr "
-                                                                                           ". udp "
-                                                                                           "dport "
-                                                                                           ". udp "
-                                                                                           "sport "
-                                                                                           "@heard6"
-                                                                                           " accep"
-                                                                                           "t")
-                                                                            RULE("answer",
-                                                                                 "ip version 4 udp "
-                                                                                 "sport 68 udp "
-                                                                                 "dport 67 accept")
-                                                                                RULE(
-                                                                                    "answer",
-                                                                                    "ip6 version 6 "
-                                                                                    "udp sport 546 "
-                                                                                    "udp dport 547 "
-                                                                                    "accept")
-                                                                                    RULE(
-                                                                                        "answer",
-                                                                                        "icmp type "
-                                                                                        "{ "
-                                                                                        "echo-"
-                                                                                        "reply, "
-                                                                                        "destinatio"
-                                                                                        "n-"
-                                                                                        "unreachabl"
-                                                                                        "e, "
-                                                                                        "time-"
-                                                                                        "exceeded, "
-                                                                                        "parameter-"
-                                                                                        "problem } "
-                                                                                        "accept")
-                                                                                        RULE(
-                                                                                            "answe"
-                                                                                            "r",
-                                                                                            "icmpv6"
-                                                                                            " type "
-                                                                                            "{ "
-                                                                                            "destin"
-                                                                                            "ation-"
-                                                                                            "unreac"
-                                                                                            "hable,"
-                                                                                            " packe"
-                                                                                            "t-too-"
-                                                                                            "big, "
-                                                                                            "time-"
-                                                                                            "exceed"
-                                                                                            "ed, "
-                                                                                            "parame"
-                                                                                            "ter-"
-                                                                                            "proble"
-                                                                                            "m, "
-                                                                                            "echo-"
-                                                                                            "reply,"
-                                                                                            " mld-"
-                                                                                            "listen"
-                                                                                            "er-"
-                                                                                            "report"
-                                                                                            ", "
-                                                                                            "mld-"
-                                                                                            "listen"
-                                                                                            "er-"
-                                                                                            "done, "
-                                                                                            "mld2-"
-                                                                                            "listen"
-                                                                                            "er-"
-                                                                                            "report"
-                                                                                            ", "
-                                                                                            "nd-"
-                                                                                            "router"
-                                                                                            "-solic"
-                                                                                            "it, "
-                                                                                            "nd-"
-                                                                                            "neighb"
-                                                                                            "or-"
-                                                                                            "solici"
-                                                                                            "t, "
-                                                                                            "nd-"
-                                                                                            "neighb"
-                                                                                            "or-"
-                                                                                            "advert"
-                                                                                            " } "
-                                                                                            "accep"
-                                                                                            "t");
+    CHAIN("src6")
+    RULE("src6", "iifname . @nh,64,128 @addr6 accept")
+    RULE("src6", "ip6 saddr fe80::/64 goto claim_src")
+    RULE("src6", "iifname @free6 goto src6_free")
+    RULE("src6", "drop")
+
+    /* In ns, dad, na, rs: one option at most, in its place, and nothing in front, so that one look
+     * sees all there is. */
+    CHAIN("dad_free")
+    FREE("dad_free", "known6", "@th,64,128", "accept")
+    CHAIN("dad")
+    RULE("dad", "ip6 length != { 24, 32 } drop")
+    RULE("dad", "ip6 length 32 @th,192,16 != 0x0e01 drop")
+    RULE("dad", "iifname . @th,64,128 @addr6 accept")
+    RULE("dad", "@th,64,64 0xfe80000000000000 jump claim_target")
+    RULE("dad", "@th,64,64 0xfe80000000000000 accept")
+    RULE("dad", "iifname @free6 goto dad_free")
+    RULE("dad", "drop")
+
+    CHAIN("ns")
+    RULE("ns", "ip6 nexthdr != ipv6-icmp drop")
+    RULE("ns", "ip6 hoplimit != 255 drop")
+    RULE("ns", "ip6 saddr :: goto dad")
+    RULE("ns", "ip6 length 24 goto src6")
+    RULE("ns", "ip6 length 32 @th,192,16 0x0101 iifname . @th,208,48 @macs goto src6")
+    RULE("ns", "drop")
+
+    CHAIN("na_free")
+    FREE("na_free", "known6", "@th,64,128", "goto src6")
+    CHAIN("na")
+    RULE("na", "ip6 nexthdr != ipv6-icmp drop")
+    RULE("na", "ip6 hoplimit != 255 drop")
+    RULE("na", "ip6 length != { 24, 32 } drop")
+    RULE("na", "ip6 length 32 @th,192,16 != 0x0201 drop")
+    RULE("na", "ip6 length 32 iifname . @th,208,48 != @macs drop")
+    RULE("na", "iifname . @th,64,128 @addr6 goto src6")
+    RULE("na", "@th,64,64 0xfe80000000000000 jump claim_target")
+    RULE("na", "@th,64,64 0xfe80000000000000 goto src6")
+    RULE("na", "iifname @free6 goto na_free")
+    RULE("na", "drop")
+
+    CHAIN("rs")
+    RULE("rs", "ip6 nexthdr != ipv6-icmp drop")
+    RULE("rs", "ip6 saddr :: ip6 length 8 accept")
+    RULE("rs", "ip6 length 8 goto src6")
+    RULE("rs", "ip6 length 16 @th,64,16 0x0101 iifname . @th,80,48 @macs goto src6")
+    RULE("rs", "drop")
+
+    CHAIN("mld")
+    RULE("mld", "ip6 saddr :: accept")
+    RULE("mld", "goto src6")
+
+    CHAIN("icmp6")
+    RULE("icmp6", "icmpv6 type vmap { nd-neighbor-solicit : goto ns, nd-neighbor-advert : goto na, "
+                  "nd-router-solicit : goto rs, mld-listener-report : goto mld, "
+                  "mld-listener-done : goto mld, mld2-listener-report : goto mld }")
+    /* querier, router, redirect, renumbering, certification, router of multicast */
+    RULE("icmp6", "icmpv6 type { 130, 134, 137, 138, 148, 149, 151, 152, 153 } drop")
+    RULE("icmp6", "goto src6")
+
+    /* Discovery is never fragmented (RFC 6980). A first fragment shows what it carries (RFC 7112):
+     * its eighth byte is there, whatever it is. */
+    CHAIN("frag6")
+    RULE("frag6", "ip6 saddr { ::, fe80::/10 } drop")
+    RULE("frag6", "ip6 hoplimit 255 drop")
+    RULE("frag6", "frag frag-off != 0 return")
+    RULE("frag6", "meta l4proto != { tcp, udp, udplite, sctp, dccp, esp, ipv6-icmp } drop")
+    RULE("frag6", "@th,56,8 0 return")
+    RULE("frag6", "@th,56,8 != 0 return")
+    RULE("frag6", "drop")
+
+    CHAIN("ipv6_whole")
+    RULE("ipv6_whole", "meta l4proto ipv6-icmp goto icmp6")
+    RULE("ipv6_whole", "udp sport 547 drop")
+    RULE("ipv6_whole", "udp dport 546 drop")
+    RULE("ipv6_whole", "goto src6")
+    CHAIN("ipv6")
+    RULE("ipv6", "exthdr frag exists jump frag6")
+    RULE("ipv6", "meta l4proto != 255 goto ipv6_whole")
+    RULE("ipv6", "drop")
+
+    CHAIN("guest")
+    RULE("guest", "iifname . @ll,48,48 != @macs drop")
+    RULE("guest", "ether daddr & ff:ff:ff:ff:ff:f0 == 01:80:c2:00:00:00 drop")
+    RULE("guest", "ether type vmap { arp : goto arps, ip : goto ipv4, ip6 : goto ipv6 }")
+    RULE("guest", "drop")
+    HOOKED("pre", "prerouting priority -300")
+    RULE("pre", "iifname \"vmt*\" goto guest")
+
+    HOOKED("post", "postrouting priority -300")
+    RULE("post", "oifname != \"vmt*\" accept")
+    RULE("post", "ether daddr & 01:00:00:00:00:00 == 0 oifname . @ll,0,48 != @macs drop")
+    RULE("post", "ether daddr & ff:ff:ff:ff:ff:f0 == 01:80:c2:00:00:00 drop")
+    RULE("post", "icmpv6 type nd-router-advert ip6 saddr fe80::/10 update @routers { @nh,64,128 }")
+
+    CHAIN("answer")
+    RULE("answer", "ether type arp accept")
+    RULE("answer", "tcp flags & (syn | ack) != syn accept")
+    RULE("answer", "iifname . ip daddr . ip saddr . udp dport . udp sport @heard4 accept")
+    RULE("answer", "iifname . ip6 daddr . ip6 saddr . udp dport . udp sport @heard6 accept")
+    RULE("answer", "ip version 4 udp sport 68 udp dport 67 accept")
+    RULE("answer", "ip6 version 6 udp sport 546 udp dport 547 accept")
+    RULE("answer", "icmp type { echo-reply, destination-unreachable, time-exceeded, "
+                   "parameter-problem } accept")
+    RULE("answer", "icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, "
+                   "parameter-problem, echo-reply, mld-listener-report, mld-listener-done, "
+                   "mld2-listener-report, nd-router-solicit, nd-neighbor-solicit, "
+                   "nd-neighbor-advert } accept")
+    HOOKED("between", "forward priority -300")
+    RULE("between", "oifname @policed update @heard4 "
+                    "{ oifname . ip saddr . ip daddr . udp sport . udp dport }")
+    RULE("between", "oifname @policed update @heard6 "
+                    "{ oifname . ip6 saddr . ip6 daddr . udp sport . udp dport }")
+    RULE("between", "iifname vmap @egress");
+/* clang-format on */
