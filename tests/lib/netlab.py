@@ -150,6 +150,29 @@ def ask(proto, host, port, text="hello"):
         return None
 
 
+class Checks:
+    """Many small facts about one laboratory: all are looked at, then those that are wrong are said together."""
+
+    def __init__(self):
+        self.n, self.wrong = 0, []
+
+    def that(self, is_true, what):
+        self.n += 1
+        if not is_true:
+            self.wrong.append(what)
+            print(f"  WRONG {what}", flush=True)
+
+    def answer(self, got, expected, what):
+        """`got` begins with `expected`; None: nothing answers."""
+        is_right = got is None if expected is None else got is not None and got.startswith(expected)
+        self.that(is_right, f"{what}: {got!r}, expected {expected!r}")
+
+    def end(self):
+        print(f"  {self.n - len(self.wrong)} of {self.n} facts hold", flush=True)
+        if self.wrong:
+            raise Failure(f"{len(self.wrong)} wrong: " + "; ".join(self.wrong[:6]))
+
+
 # --- machines ---------------------------------------------------------------------------------------------------
 
 class NetPlace(Place):
@@ -165,6 +188,12 @@ class NetPlace(Place):
         done = self.run("run", self.image, "--name", name, "--memory", memory, "--user", "root", "-d", "--wait", wait, *argv,
                         status=status)
         return self.show(name) if status == 0 else done
+
+    def network(self, name):
+        return json.loads(self.run("network", "show", name, "--json", status=0).stdout)
+
+    def nic(self, name, index=0):
+        return self.show(name)["nics"][index]
 
     def console(self, name):
         path = os.path.join(self.state, "machines", name, "serial.log")
@@ -319,12 +348,12 @@ def difference(before, after):
     return lines
 
 
-def expect_same(before, place, what, limit_s=10):
+def expect_same(before, place, what, limit_s=10, sysctls=True):
     """Ends are events that others follow: bounded wait."""
     lines = []
 
     def is_same():
-        lines[:] = difference(before, take(place))
+        lines[:] = difference(before, take(place, sysctls))
         return not lines
     try:
         wait_until(is_same, limit_s, what)
@@ -357,5 +386,5 @@ def _named(scene, lab):
     return run
 
 
-__all__ = ["Agent", "Lab", "NetPlace", "ask", "command", "difference", "expect", "expect_same", "get_sysctl", "inside", "ip", "ip_json",
+__all__ = ["Agent", "Checks", "HOST4", "HOST6", "OUTSIDE4", "OUTSIDE6", "OUTSIDE_PORT", "GUEST_PORT", "Failure", "Lab", "NetPlace", "ask", "command", "difference", "expect", "expect_same", "get_sysctl", "inside", "ip", "ip_json",
            "set_sysctl", "shutil", "take", "wait_until"]
