@@ -89,6 +89,7 @@ typedef struct {
     NetNftBytes key, value; /* value n_bytes 0: of a set, or a verdict */
     char *comment;          /* NULL: none */
     char *chain;            /* a verdict's chain, NULL: none */
+    bool is_end;            /* of a set of intervals: the first key behind one */
 } NetNftElement;
 /* All elements of a set, transfer full (of NetNftElement); for gc and check only: its cost grows
  * with the set. */

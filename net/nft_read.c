@@ -67,6 +67,9 @@ static NetNftElement *parse_element(struct nlattr *nest)
     NetNftElement *element = g_new0(NetNftElement, 1);
     copy_value(parts[NFTA_SET_ELEM_KEY], &element->key);
     copy_value(parts[NFTA_SET_ELEM_DATA], &element->value);
+    element->is_end =
+        parts[NFTA_SET_ELEM_FLAGS] &&
+        (GUINT32_FROM_BE(nla_get_u32(parts[NFTA_SET_ELEM_FLAGS])) & NFT_SET_ELEM_INTERVAL_END);
     element->chain = copy_chain(parts[NFTA_SET_ELEM_DATA]);
     element->comment = net_nft_comment(parts[NFTA_SET_ELEM_USERDATA]);
     return element;
