@@ -80,41 +80,19 @@ static json_t *ports(const SpecEgressRule *rule)
     return match(field("th", "dport"), "==", right);
 }
 
-/* A later fragment shows no ports; without its first one, which does, it is worth nothing. */
-static json_t *later_fragment(const SpecEgressRule *rule)
-{
-    json_t *offset =
-        is_ip4(&rule->to)
-            ? json_pack("{s:[o,i]}", "&", field("ip", "frag-off"), 0x1fff)
-            : json_pack("{s:{s:s, s:s}}", "exthdr", "name", "frag", "field", "frag-off");
-    return match(offset, "!=", json_integer(0));
-}
-
 static void add(json_t *rules, json_t *expr, const char *end)
 {
     json_array_append_new(expr, verdict(end));
     json_array_append_new(rules, expr);
 }
 
-static void add_allowed(json_t *rules, const SpecEgressRule *rule)
-{
-    json_t *expr = begin(rule);
-    if (has_ports(rule)) {
-        json_array_append_new(expr, ports(rule));
-        json_t *rest = begin(rule);
-        json_array_append_new(rest, later_fragment(rule));
-        add(rules, rest, "accept");
-    }
-    add(rules, expr, "accept");
-}
-
-static void add_denied(json_t *rules, const SpecEgressRule *rule)
+static void add_rule(json_t *rules, const SpecEgressRule *rule, const char *end)
 {
     json_t *expr = begin(rule);
     if (has_ports(rule)) {
         json_array_append_new(expr, ports(rule));
     }
-    add(rules, expr, "drop");
+    add(rules, expr, end);
 }
 
 /* Link-local metadata, private and shared ranges (RFC 1918, 3927, 4193, 6598). */
@@ -141,12 +119,12 @@ static void add_restricted(json_t *rules, const NetMember *member)
 static bool add_policy(json_t *rules, const SpecEgress *egress, const NetMember *member)
 {
     for (unsigned i = 0; !egress->is_hermetic && egress->allow && i < egress->allow->len; i++) {
-        add_allowed(rules, egress->allow->pdata[i]);
+        add_rule(rules, egress->allow->pdata[i], "accept");
     }
     for (unsigned i = 0; !egress->is_hermetic && egress->deny && i < egress->deny->len; i++) {
-        add_denied(rules, egress->deny->pdata[i]);
+        add_rule(rules, egress->deny->pdata[i], "drop");
     }
-    if (egress->is_restricted && !egress->is_hermetic) {
+    if (!egress->is_hermetic && egress->is_restricted) {
         add_restricted(rules, member);
     }
     bool is_end = egress->is_hermetic || egress->is_default_deny;

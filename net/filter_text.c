@@ -40,6 +40,11 @@
 
 #define LEARNT(key, n, life) "typeof " key "; size " n "; flags dynamic,timeout; timeout " life ";"
 
+/* Fragments but the first: what stands where a header would is data, and the kernel (6.18) does not
+ * mind: to be asked before. Without the first one they are worth nothing. */
+#define LATER4 "ip frag-off & 0x1fff != 0"
+#define LATER6 "frag frag-off != 0"
+
 /* Ends the judgement of a frame of which `address` (raw) must not be anybody else's. */
 #define FREE(chain, set, address, end)                                                             \
     RULE(chain, "meta mark set iifname map @nets")                                                 \
@@ -124,6 +129,7 @@ const char net_filter_base_text[] =
     RULE("dhcp4", "drop")
 
     CHAIN("ipv4_whole")
+    RULE("ipv4_whole", LATER4 " goto src4")
     RULE("ipv4_whole", "udp dport 67 goto dhcp4")
     /* a guest is no server of addresses; clients look at the destination only */
     RULE("ipv4_whole", "udp sport 67 drop")
@@ -209,7 +215,7 @@ const char net_filter_base_text[] =
     CHAIN("frag6")
     RULE("frag6", "ip6 saddr { ::, fe80::/10 } drop")
     RULE("frag6", "ip6 hoplimit 255 drop")
-    RULE("frag6", "frag frag-off != 0 return")
+    RULE("frag6", LATER6 " goto src6")
     RULE("frag6", "meta l4proto != { tcp, udp, udplite, sctp, dccp, esp, ipv6-icmp } drop")
     RULE("frag6", "@th,56,8 0 return")
     RULE("frag6", "@th,56,8 != 0 return")
@@ -241,6 +247,8 @@ const char net_filter_base_text[] =
 
     CHAIN("answer")
     RULE("answer", "ether type arp accept")
+    RULE("answer", LATER4 " accept")
+    RULE("answer", LATER6 " accept")
     RULE("answer", "tcp flags & (syn | ack) != syn accept")
     RULE("answer", "iifname . ip daddr . ip saddr . udp dport . udp sport @heard4 accept")
     RULE("answer", "iifname . ip6 daddr . ip6 saddr . udp dport . udp sport @heard6 accept")
