@@ -9,6 +9,8 @@ import json
 import os
 import subprocess
 
+LINK_PREFIXES = ("vmb", "vmi", "vmm", "vmt")  # bridges, ifbs, macvtaps, taps of ours
+
 
 def _store_id(state_dir):
     """As driver/ident.c: 8 base32 characters of SHA-256(state dir)."""
@@ -57,7 +59,7 @@ def _links():
         links = json.loads(_command("ip", "-j", "link", "show") or "[]")
     except json.JSONDecodeError:
         return []
-    ours = [link for link in links if link["ifname"].startswith("vmt") or "vm-run:" in " ".join(link.get("altnames", []))]
+    ours = [link for link in links if link["ifname"].startswith(LINK_PREFIXES) or "vm-run:" in " ".join(link.get("altnames", []))]
     return sorted((link["ifname"], link.get("master", ""), tuple(link.get("altnames", []))) for link in ours)
 
 
@@ -88,12 +90,12 @@ def take(roots, machines, skip=()):
     Other tests may run beside this one: what can't be told to be ours by folder, name or mark is not counted.
     """
     skip = set(skip)
-    census = {"processes": _processes(roots), "links": _links(), "nft": _command("nft", "list", "ruleset"),
-              "mounts": sorted(line.split()[1] for line in open("/proc/mounts")),
+    stores = [_store_id(os.path.join(root, "state")) for root in roots] + [_store_id(root) for root in roots]
+    census = {"processes": _processes(roots + [f"/run/vm-run/{store}." for store in stores]), "links": _links(),
+              "nft": _command("nft", "list", "ruleset"), "mounts": sorted(line.split()[1] for line in open("/proc/mounts")),
               "cgroups": _cgroups(machines), "locks": _locks(roots), "files": {}}
     for root in roots:
         census["files"].update(_files(root, skip))
-    stores = [_store_id(os.path.join(root, "state")) for root in roots] + [_store_id(root) for root in roots]
     for path, what in _files("/run/vm-run", set()).items():
         if any(f"/{store}." in path for store in stores):
             census["files"][path] = what
