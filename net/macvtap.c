@@ -11,6 +11,7 @@
 #include "base/ip.h"
 #include "base/report.h"
 #include "net/link_birth.h"
+#include "net/shape.h"
 #include "net/sysctl.h"
 
 #define KIND "macvtap"
@@ -248,6 +249,20 @@ bool net_macvtap_create(const NetMacvtap *macvtap, GError **error)
 
 /* --- removing, checking, listing ----------------------------------------------- */
 
+/* What limits its rate. A foreign link that is named as its ifb is no business of ours. */
+static bool remove_shape(const char *name, const char *owner_tag, GError **error)
+{
+    GError *problem = NULL;
+    if (net_shape_remove(name, owner_tag, &problem) ||
+        g_error_matches(problem, VM_ERROR, VM_ERROR_EXISTS) ||
+        g_error_matches(problem, VM_ERROR, VM_ERROR_NET)) { /* too short a name to have one */
+        g_clear_error(&problem);
+        return true;
+    }
+    g_propagate_error(error, problem);
+    return false;
+}
+
 bool net_macvtap_remove(const char *name, const char *owner_tag, GError **error)
 {
     g_autoptr(NetLink) link = NULL;
@@ -261,7 +276,8 @@ bool net_macvtap_remove(const char *name, const char *owner_tag, GError **error)
     if (!link && !net_link_find(sock, owner_tag, &link, error)) { /* somebody renamed it? */
         return false;
     }
-    return !link || strcmp(link->kind, KIND) != 0 || net_link_delete(sock, link, error);
+    return (!link || strcmp(link->kind, KIND) != 0 || net_link_delete(sock, link, error)) &&
+           remove_shape(name, owner_tag, error);
 }
 
 static void differ(GPtrArray *differences, const NetMacvtap *macvtap, const char *format, ...)

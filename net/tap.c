@@ -11,6 +11,7 @@
 #include "base/fd.h"
 #include "base/report.h"
 #include "net/link.h"
+#include "net/shape.h"
 
 /*
  * How it works. A tap exists while a descriptor of it is open, or for ever once TUNSETPERSIST is
@@ -282,6 +283,21 @@ bool net_tap_create(const NetTap *tap, GError **error)
 
 /* --- removing and listing ------------------------------------------------------ */
 
+/* What limits its rate, also when the tap itself is gone. A foreign link that is named as its ifb
+ * is no business of ours. */
+static bool remove_shape(const char *name, const char *owner_tag, GError **error)
+{
+    GError *problem = NULL;
+    if (net_shape_remove(name, owner_tag, &problem) ||
+        g_error_matches(problem, VM_ERROR, VM_ERROR_EXISTS) ||
+        g_error_matches(problem, VM_ERROR, VM_ERROR_NET)) { /* too short a name to have one */
+        g_clear_error(&problem);
+        return true;
+    }
+    g_propagate_error(error, problem);
+    return false;
+}
+
 bool net_tap_remove(const char *name, const char *owner_tag, GError **error)
 {
     g_autoptr(NetLink) link = NULL;
@@ -295,25 +311,37 @@ bool net_tap_remove(const char *name, const char *owner_tag, GError **error)
     if (!link && !net_link_find(sock, owner_tag, &link, error)) { /* somebody renamed it? */
         return false;
     }
-    return !link || !is_ours(link, owner_tag) || net_link_delete(sock, link, error);
+    return (!link || !is_ours(link, owner_tag) || net_link_delete(sock, link, error)) &&
+           remove_shape(name, owner_tag, error);
+}
+
+static void add_once(GPtrArray *taps, char *text)
+{
+    if (g_ptr_array_find_with_equal_func(taps, text, g_str_equal, NULL)) {
+        g_free(text);
+    } else {
+        g_ptr_array_add(taps, text);
+    }
 }
 
 GPtrArray *net_tap_list(GError **error)
 {
     g_autoptr(NetSocket) sock = net_socket_open(error);
     g_autoptr(GPtrArray) links = sock ? net_link_list(sock, "tun", 0, error) : NULL;
-    if (!links) {
+    g_autoptr(GPtrArray) shaped = links ? net_shape_list(error) : NULL;
+    if (!shaped) {
         return NULL;
     }
     GPtrArray *taps = g_ptr_array_new_with_free_func(g_free);
     for (guint i = 0; i < links->len; i++) {
         const NetLink *link = links->pdata[i];
-        for (guint k = 0; k < link->altnames->len; k++) {
-            const char *altname = link->altnames->pdata[k];
-            if (link->is_tap && g_str_has_prefix(altname, NET_TAG_PREFIX)) {
-                g_ptr_array_add(taps, g_strdup_printf("%s %s", link->name, altname));
-            }
+        const char *tag = net_link_tag(link);
+        if (link->is_tap && tag) {
+            g_ptr_array_add(taps, g_strdup_printf("%s %s", link->name, tag));
         }
+    }
+    for (guint i = 0; i < shaped->len; i++) {
+        add_once(taps, g_strdup(shaped->pdata[i]));
     }
     return taps;
 }

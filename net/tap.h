@@ -40,12 +40,14 @@ char *net_tap_owner_tag(const char *machine_uuid, unsigned nic_index);
  * death, a tap that was not there before is not there. 1-2 ms. */
 bool net_tap_create(const NetTap *tap, GError **error);
 
-/* Removes it when it is there (also under another name) and carries our tag; absent is success; a
- * foreign one of that name: EXISTS, untouched. Waits for the kernel, 15-21 ms. */
+/* Removes it when it is there (also under another name) and carries our tag, with what limits its
+ * rate (net/shape.h); absent is success; a foreign one of that name: EXISTS, untouched. Waits for
+ * the kernel, 15-21 ms. */
 bool net_tap_remove(const char *name, const char *owner_tag, GError **error);
 
-/* Names of all links whose altname starts with "vm-run:" and their tags, for gc. GPtrArray of char*
- * "name tag", transfer full. */
+/* Names of all taps with a tag of ours, and their tags; also of those that are gone but for what
+ * limited their rate (then net_tap_remove() removes that). For gc. GPtrArray of char* "name tag",
+ * transfer full. */
 GPtrArray *net_tap_list(GError **error);
 
 /* Is there a bridge of this name here? false without error: no. */

@@ -100,7 +100,7 @@ int test_net_watch(void)
 {
     struct sockaddr_nl addr = {.nl_family = AF_NETLINK,
                                .nl_groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR |
-                                            RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE | RTMGRP_TC |
+                                            RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE |
                                             RTMGRP_IPV4_RULE};
     int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
     assert_int_equal(bind(fd, (struct sockaddr *)&addr, sizeof addr), 0);
