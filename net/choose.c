@@ -7,8 +7,8 @@
 
 /*
  * How addresses follow from an owner: SHA-256 of "<what>:<owner>" gives a place in the range, then
- * the next free one is taken. So a machine that is made again gets the same address, unless somebody
- * else has it by then.
+ * the next free one is taken. So a machine that is made again gets the same address, unless
+ * somebody else has it by then.
  */
 enum { MAC_TRIES = 65536, IP6_HASH_BITS = 32 };
 
@@ -199,7 +199,7 @@ static void mac_of(const char *owner, unsigned salt, uint8_t out[6])
         }
     }
     uint64_t hash = hash_of("mac", owner, salt);
-    const uint8_t mac[6] = {0x52, 0x54, 0x00, (uint8_t)(hash >> 16), (uint8_t)(hash >> 8),
+    const uint8_t mac[6] = {0x52,         0x54, 0x00, (uint8_t)(hash >> 16), (uint8_t)(hash >> 8),
                             (uint8_t)hash};
     memcpy(out, mac, sizeof mac);
 }
@@ -209,8 +209,7 @@ static bool choose_mac(NetNetwork *network, NetMember *member, const NetMember *
     static const uint8_t none[6];
     char text[18];
     if (memcmp(member->mac, none, sizeof none)) {
-        const char *machine =
-            taken_by(network, member->owner, base_mac_format(member->mac, text));
+        const char *machine = taken_by(network, member->owner, base_mac_format(member->mac, text));
         return !machine || base_fail(error, VM_ERROR_EXISTS,
                                      "MAC %s on network '%s' belongs to machine '%s' already", text,
                                      network->record->name, machine);

@@ -247,7 +247,7 @@ static int open_whole(const NetNetwork *network)
     g_autofree char *path = net_dnsmasq_folder(network->store_id, network->record->name);
     autofd int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     return fd >= 0 && faccessat(fd, HOSTS "/" NET_DNSMASQ_READY, F_OK, 0) == 0 ? base_fd_steal(&fd)
-                                                                              : -1;
+                                                                               : -1;
 }
 
 /* Writes what differs; *out_was (may be NULL): was there another text? */
@@ -258,8 +258,7 @@ static bool write_file(int dirfd, const char *folder, const char *name, const ch
     g_autofree char *found = base_file_read(dirfd, path, FILE_MAX_BYTES, NULL, NULL);
     *out_was_there = found != NULL;
     *out_is_changed = !found || strcmp(found, text);
-    return !*out_is_changed ||
-           base_file_write_whole(dirfd, path, text, strlen(text), 0640, error);
+    return !*out_is_changed || base_file_write_whole(dirfd, path, text, strlen(text), 0640, error);
 }
 
 typedef struct {
@@ -343,8 +342,8 @@ static bool sweep(NetNetwork *network, int dirfd, const char *folder, bool is_fi
             base_error_set_errno(error, errno, "cannot remove '%s'", path);
             return false;
         }
-        g_ptr_array_add(out_texts, g_strdup_printf("dnsmasq's %s has a file of nobody: %s", folder,
-                                                   file));
+        g_ptr_array_add(out_texts,
+                        g_strdup_printf("dnsmasq's %s has a file of nobody: %s", folder, file));
     }
     return true;
 }
@@ -379,10 +378,10 @@ bool net_dnsmasq_begin(NetNetwork *network, GError **error)
     return write_ready(fd, error);
 }
 
-bool net_dnsmasq_end(const NetNetwork *network, GError **error)
+bool net_dnsmasq_end(const char *store_id, const char *network, GError **error)
 {
     autofd int parent_fd = open(RUN_PARENT, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    g_autofree char *path = net_dnsmasq_folder(network->store_id, network->record->name);
+    g_autofree char *path = net_dnsmasq_folder(store_id, network);
     g_autofree char *name = g_path_get_basename(path);
     return parent_fd < 0 || base_dir_remove_tree(parent_fd, name, error);
 }
@@ -392,8 +391,7 @@ bool net_dnsmasq_end(const NetNetwork *network, GError **error)
 /* Has somebody a lease of an address of `member` that dnsmasq would keep from it? */
 static bool has_old_lease(int dirfd, const NetMember *member)
 {
-    g_autofree char *text =
-        base_file_read(dirfd, LEASES "/leases", LEASES_MAX_BYTES, NULL, NULL);
+    g_autofree char *text = base_file_read(dirfd, LEASES "/leases", LEASES_MAX_BYTES, NULL, NULL);
     g_auto(GStrv) lines = g_strsplit(text ? text : "", "\n", -1);
     char ip4[BASE_IP_TEXT_BYTES], ip6[BASE_IP_TEXT_BYTES], mac[18];
     base_ip_format(&member->ip4, ip4);
@@ -421,8 +419,8 @@ bool net_dnsmasq_put(NetNetwork *network, const NetMember *member, const NetMemb
     if (!write_member(network, fd, member, &written, error)) {
         return false;
     }
-    bool is_moved = old && (!base_ip_equal(&old->ip4, &member->ip4) ||
-                            !base_ip_equal(&old->ip6, &member->ip6));
+    bool is_moved =
+        old && (!base_ip_equal(&old->ip4, &member->ip4) || !base_ip_equal(&old->ip6, &member->ip6));
     if ((written.has_reservation || is_moved) && has_old_lease(fd, member)) {
         return net_supervisor_end_dnsmasq(network->dirfd, error); /* and a new one begins */
     }
@@ -464,13 +462,13 @@ static bool check_member(NetNetwork *network, int fd, const NetMember *member, b
     bool is_named = found_hosts && !strcmp(found_hosts, hosts);
     bool is_reserved = found && !strcmp(found, reservation);
     if (!is_named) {
-        g_ptr_array_add(differences, g_strdup_printf("names of machine '%s' are %s", member->machine,
-                                                     found_hosts ? "wrong" : "missing"));
+        g_ptr_array_add(differences,
+                        g_strdup_printf("names of machine '%s' are %s", member->machine,
+                                        found_hosts ? "wrong" : "missing"));
     }
     if (!is_reserved) {
-        g_ptr_array_add(differences,
-                        g_strdup_printf("reservation of machine '%s' is %s", member->machine,
-                                        found ? "wrong" : "missing"));
+        g_ptr_array_add(differences, g_strdup_printf("reservation of machine '%s' is %s",
+                                                     member->machine, found ? "wrong" : "missing"));
     }
     return is_fix && !(is_named && is_reserved) ? net_dnsmasq_put(network, member, member, error)
                                                 : true;

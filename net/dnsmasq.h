@@ -2,13 +2,14 @@
 #include "net/network_internal.h"
 
 /*
- * What dnsmasq is told: its arguments, and the files below /run/vm-run/STORE.net.NAME/ that it reads
- * by inotify: hosts/OWNER (names), reservations/OWNER (addresses by MAC), and leases/, the only
- * folder that its user may write. They hold no secret. A file in place is served within 30 ms;
+ * What dnsmasq is told: its arguments, and the files below /run/vm-run/STORE.net.NAME/ that it
+ * reads by inotify: hosts/OWNER (names), reservations/OWNER (addresses by MAC), and leases/, the
+ * only folder that its user may write. They hold no secret. A file in place is served within 30 ms;
  * removed or changed reservations need SIGHUP, and an address whose lease is still running needs a
  * new dnsmasq (dnsmasq(8), 2.90).
  */
-#define NET_DNSMASQ_READY "ready" /* of hosts/ and reservations/: once it was read, all is watched */
+#define NET_DNSMASQ_READY                                                                          \
+    "ready" /* of hosts/ and reservations/: once it was read, all is watched */
 
 bool net_dnsmasq_is_needed(const NetNetwork *network);
 char *net_dnsmasq_folder(const char *store_id, const char *name);
@@ -20,7 +21,7 @@ void net_dnsmasq_user(uid_t *out_uid, gid_t *out_gid);
 /* Makes the folder with the files of all members, when it is not whole yet. */
 bool net_dnsmasq_begin(NetNetwork *network, GError **error);
 /* Absent: success. */
-bool net_dnsmasq_end(const NetNetwork *network, GError **error);
+bool net_dnsmasq_end(const char *store_id, const char *network, GError **error);
 /* One member, in a folder that is there; else nothing. old NULL: it is new. */
 bool net_dnsmasq_put(NetNetwork *network, const NetMember *member, const NetMember *old,
                      GError **error);

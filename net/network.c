@@ -146,8 +146,7 @@ const GPtrArray *net_network_members(NetNetwork *network, GError **error)
         return network->members;
     }
     g_autoptr(GPtrArray) files = net_folder_list(network->dirfd, NET_MEMBERS_DIR);
-    g_autoptr(GPtrArray) members =
-        g_ptr_array_new_with_free_func((GDestroyNotify)net_member_free);
+    g_autoptr(GPtrArray) members = g_ptr_array_new_with_free_func((GDestroyNotify)net_member_free);
     for (guint i = 0; i < files->len; i++) {
         char *file = files->pdata[i];
         g_autoptr(GError) problem = NULL;

@@ -130,8 +130,8 @@ static void check_member(const Check *check, NetSocket *sock, NetMember *member)
     g_autoptr(GError) problem = NULL;
     bool has_tap = member->tap && member->tap_tag;
     if (!check_member_rules(check, member, &problem) ||
-        (has_tap && (!check_tap(check, sock, member, &problem) ||
-                     !check_shape(check, member, &problem)))) {
+        (has_tap &&
+         (!check_tap(check, sock, member, &problem) || !check_shape(check, member, &problem)))) {
         tell(check, "machine '%s': %s", member->machine, problem->message);
     }
 }

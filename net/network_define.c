@@ -7,9 +7,9 @@
 #include "net/tap.h"
 
 /*
- * From what a spec asks for to a definition: prefixes that nobody on this host has, a bridge's name,
- * a gateway. Two networks of one store are defined one after the other (networks.lock), so they
- * can't choose the same prefix; those of other stores show as routes once they are up.
+ * From what a spec asks for to a definition: prefixes that nobody on this host has, a bridge's
+ * name, a gateway. Two networks of one store are defined one after the other (networks.lock), so
+ * they can't choose the same prefix; those of other stores show as routes once they are up.
  */
 #define DEFAULT_NAME "default"
 #define DEFINE_LOCK  "networks.lock"
@@ -416,8 +416,8 @@ static bool numbers_differ(const Define *define, const NetRecord *found)
     g_autofree char *found_ports = g_strdup_printf("%u-%u", found->port_first, found->port_last);
     bool is_different = differs(define, "mtu", asked_mtu, found_mtu);
     is_different |= differs(define, "port_range", asked_ports, found_ports);
-    is_different |= differs(define, "dhcp", asked->has_dhcp ? "on" : "off",
-                            found->has_dhcp ? "on" : "off");
+    is_different |=
+        differs(define, "dhcp", asked->has_dhcp ? "on" : "off", found->has_dhcp ? "on" : "off");
     is_different |=
         differs(define, "dns", asked->has_dns ? "on" : "off", found->has_dns ? "on" : "off");
     return is_different;
@@ -454,8 +454,8 @@ static bool texts_differ(const Define *define, const NetRecord *found)
     is_different |= define->spec->bridge && differs(define, "bridge", asked->bridge, found->bridge);
     is_different |= differs(define, "domain", asked->domain, found->domain);
     is_different |= differs(define, "dns_servers", asked_servers, found_servers);
-    is_different |= define->spec->dhcp_range &&
-                    differs(define, "dhcp_range", asked_range, found_range);
+    is_different |=
+        define->spec->dhcp_range && differs(define, "dhcp_range", asked_range, found_range);
     is_different |= differs(define, "egress", asked_egress, found_egress);
     return is_different;
 }

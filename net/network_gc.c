@@ -13,8 +13,8 @@
 #include "net/network_supervisor.h"
 
 /*
- * gc: first each network that has a folder (members whose machine is gone, those that don't run, the
- * network itself when nobody needs it), then what no folder speaks for: bridges, rules and run
+ * gc: first each network that has a folder (members whose machine is gone, those that don't run,
+ * the network itself when nobody needs it), then what no folder speaks for: bridges, rules and run
  * folders that carry this store's id. A network that somebody has locked is left for the next time.
  */
 #define RUN_PARENT  "/run/vm-run"
@@ -25,8 +25,8 @@ enum { LOCK_MS = 2000 };
 typedef struct {
     NetStore *store;
     const NetGcMachines *machines;
-    GHashTable *owners;          /* set of char*: who may have rules; owned keys */
-    GHashTable *up;              /* set of char*: names of networks that are up; owned keys */
+    GHashTable *owners; /* set of char*: who may have rules; owned keys */
+    GHashTable *up;     /* set of char*: names of networks that are up; owned keys */
     GPtrArray *texts;
     bool is_dry_run;
 } Gc;
@@ -138,8 +138,7 @@ static bool collect_member(const Gc *gc, NetNetwork *network, const NetMember *m
 static bool collect_members(const Gc *gc, NetNetwork *network, GError **error)
 {
     const GPtrArray *found = net_network_members(network, error);
-    g_autoptr(GPtrArray) members =
-        g_ptr_array_new_with_free_func((GDestroyNotify)net_member_free);
+    g_autoptr(GPtrArray) members = g_ptr_array_new_with_free_func((GDestroyNotify)net_member_free);
     for (guint i = 0; found && i < found->len; i++) {
         NetMember *copy = net_member_copy(found->pdata[i]);
         copy->is_up = ((NetMember *)found->pdata[i])->is_up;

@@ -8,7 +8,7 @@
  * folder and its lock net/store.c's, members net/network.c's.
  */
 struct NetStore {
-    char *dir, *id;           /* STATE, store id */
+    char *dir, *id; /* STATE, store id */
     int networks_fd, locks_fd;
 };
 
@@ -40,11 +40,11 @@ struct NetNetwork {
     char *state_dir, *store_id;
     NetRecord *record;
     int dirfd;
-    BaseLock *lock;      /* NULL: a peek */
-    GPtrArray *members;  /* of NetMember, by owner; NULL: not read yet */
-    GHashTable *loaded;  /* owner -> NetMember: what net_network_member() read */
-    GPtrArray *chosen;   /* of NetMember: by net_network_choose() on this handle */
-    bool is_gone;        /* its record was removed */
+    BaseLock *lock;     /* NULL: a peek */
+    GPtrArray *members; /* of NetMember, by owner; NULL: not read yet */
+    GHashTable *loaded; /* owner -> NetMember: what net_network_member() read */
+    GPtrArray *chosen;  /* of NetMember: by net_network_choose() on this handle */
+    bool is_gone;       /* its record was removed */
     NetNetworkView view;
 };
 
@@ -82,8 +82,7 @@ GPtrArray *net_folder_list(int dirfd, const char *name);
 
 /* Descriptions for the layers below, borrowing from the network; owner and tag: transfer full. */
 char *net_network_owner(const NetNetwork *network); /* "<store id>:net:<name>" */
-void net_network_describe_rules(const NetNetwork *network, const char *owner,
-                                NetRulesNetwork *out);
+void net_network_describe_rules(const NetNetwork *network, const char *owner, NetRulesNetwork *out);
 bool net_network_describe_bridge(NetNetwork *network, const char *tag, NetBridge *out,
                                  GError **error);
 

@@ -100,8 +100,7 @@ static bool read_record(const json_t *object, NetRecord *record)
            net_json_get_text(object, "name", &record->name) && record->name &&
            net_json_get_text(object, "bridge", &record->bridge) && record->bridge &&
            net_json_get_text(object, "domain", &record->domain) &&
-           read_mode(object, &record->mode) &&
-           net_json_get_cidr(object, "cidr4", &record->cidr4) &&
+           read_mode(object, &record->mode) && net_json_get_cidr(object, "cidr4", &record->cidr4) &&
            net_json_get_cidr(object, "cidr6", &record->cidr6) &&
            net_json_get_ip(object, "gateway4", &record->gateway4) &&
            net_json_get_ip(object, "gateway6", &record->gateway6) &&
@@ -119,8 +118,8 @@ NetRecord *net_record_from_json(const char *json, const char *name, GError **err
     json_error_t problem;
     json_t *object = json_loads(json, JSON_REJECT_DUPLICATES, &problem);
     g_autoptr(NetRecord) record = net_record_new();
-    bool is_good = json_is_object(object) && read_record(object, record) &&
-                   !strcmp(record->name, name);
+    bool is_good =
+        json_is_object(object) && read_record(object, record) && !strcmp(record->name, name);
     if (!is_good) {
         base_fail(error, VM_ERROR_STATE, "record of network '%s' is damaged: %s - see 'vm-run gc'",
                   name, object ? "a member is missing or malformed" : problem.text);

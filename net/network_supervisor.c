@@ -22,8 +22,8 @@
 
 enum {
     STATE_MAX_BYTES = 4096,
-    READY_MS = 10000,     /* dnsmasq answers after some 40 ms */
-    TERM_MS = 3000,       /* from SIGTERM to SIGKILL */
+    READY_MS = 10000, /* dnsmasq answers after some 40 ms */
+    TERM_MS = 3000,   /* from SIGTERM to SIGKILL */
     ANSWER_MAX_BYTES = 1024
 };
 
@@ -46,8 +46,7 @@ static pid_t lock_holder(int dirfd)
 
 static void read_state(int dirfd, NetSupervisor *out)
 {
-    g_autofree char *text =
-        base_file_read(dirfd, NET_SUPERVISOR_FILE, STATE_MAX_BYTES, NULL, NULL);
+    g_autofree char *text = base_file_read(dirfd, NET_SUPERVISOR_FILE, STATE_MAX_BYTES, NULL, NULL);
     json_t *object = text ? json_loads(text, 0, NULL) : NULL;
     uint64_t pid = 0;
     net_json_get_number(object, "dnsmasq", INT32_MAX, &pid);
@@ -68,10 +67,10 @@ void net_supervisor_find(int dirfd, NetSupervisor *out)
 
 bool net_supervisor_write(int dirfd, const NetSupervisor *state, GError **error)
 {
-    json_t *object = json_pack("{s:i, s:I, s:i, s:I, s:b}", "pid", (int)state->pid, "netns",
-                               (json_int_t)state->netns, "dnsmasq", (int)state->dnsmasq_pid,
-                               "dnsmasq_start", (json_int_t)state->dnsmasq_start, "ready",
-                               state->is_dnsmasq_ready);
+    json_t *object =
+        json_pack("{s:i, s:I, s:i, s:I, s:b}", "pid", (int)state->pid, "netns",
+                  (json_int_t)state->netns, "dnsmasq", (int)state->dnsmasq_pid, "dnsmasq_start",
+                  (json_int_t)state->dnsmasq_start, "ready", state->is_dnsmasq_ready);
     g_autofree char *text = net_json_to_text(object);
     return base_file_write_whole(dirfd, NET_SUPERVISOR_FILE, text, strlen(text), 0600, error);
 }
@@ -143,8 +142,8 @@ static char *find_program(GError **error)
             return g_steal_pointer(&path);
         }
     }
-    base_fail(error, VM_ERROR_NOT_FOUND, "the supervisor '" PROGRAM "' is not installed beside '%s'",
-              folder);
+    base_fail(error, VM_ERROR_NOT_FOUND,
+              "the supervisor '" PROGRAM "' is not installed beside '%s'", folder);
     return NULL;
 }
 
@@ -203,7 +202,7 @@ static bool start(NetNetwork *network, gint64 end_us, GError **error)
     }
     autofd int answer_fd = ends[0];
     autofd int write_fd = ends[1];
-    const char *const argv[] = {program,           network->state_dir,    network->store_id,
+    const char *const argv[] = {program, network->state_dir, network->store_id,
                                 network->record->name, NULL};
     BaseChild child = BASE_CHILD_INIT;
     child.argv = argv;

@@ -10,11 +10,11 @@
 #define NET_SUPERVISOR_LOG  "supervisor.log"
 
 typedef struct {
-    pid_t pid;               /* 0: none lives */
-    pid_t dnsmasq_pid;       /* 0: none lives */
-    uint64_t dnsmasq_start;  /* its start time, base/proc.h */
-    bool is_dnsmasq_ready;   /* it answers */
-    uint64_t netns;          /* inode of the supervisor's network namespace */
+    pid_t pid;              /* 0: none lives */
+    pid_t dnsmasq_pid;      /* 0: none lives */
+    uint64_t dnsmasq_start; /* its start time, base/proc.h */
+    bool is_dnsmasq_ready;  /* it answers */
+    uint64_t netns;         /* inode of the supervisor's network namespace */
 } NetSupervisor;
 
 uint64_t net_supervisor_own_netns(void);
@@ -22,8 +22,8 @@ void net_supervisor_find(int dirfd, NetSupervisor *out);
 /* For the supervisor itself: pid, dnsmasq_pid, dnsmasq_start and is_dnsmasq_ready are written. */
 bool net_supervisor_write(int dirfd, const NetSupervisor *state, GError **error);
 
-/* One lives, and its dnsmasq, if the network has one, answers; starts one when none does. Nothing is
- * written when it is so already. */
+/* One lives, and its dnsmasq, if the network has one, answers; starts one when none does. Nothing
+ * is written when it is so already. */
 bool net_supervisor_begin(NetNetwork *network, GError **error);
 /* Ends it, and a dnsmasq that it left behind; none: success. */
 bool net_supervisor_end(int dirfd, GError **error);

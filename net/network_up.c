@@ -160,7 +160,8 @@ static bool end(NetNetwork *network, GError **error)
     NetRulesNetwork rules;
     net_network_describe_rules(network, owner, &rules);
     return passes("network.end-supervisor", error) && net_supervisor_end(network->dirfd, error) &&
-           passes("network.end-files", error) && net_dnsmasq_end(network, error) &&
+           passes("network.end-files", error) &&
+           net_dnsmasq_end(network->store_id, network->record->name, error) &&
            passes("network.end-rules", error) && net_rules_remove_hooks(&rules, error) &&
            net_rules_remove_network(&rules, error) && passes("network.end-mark", error) &&
            net_up_clear_mark(network->dirfd, NET_IS_UP_FILE, error);
@@ -169,7 +170,8 @@ static bool end(NetNetwork *network, GError **error)
 /* Of an earlier boot: only files are left. */
 static bool end_stale(NetNetwork *network, GError **error)
 {
-    return net_supervisor_end(network->dirfd, error) && net_dnsmasq_end(network, error) &&
+    return net_supervisor_end(network->dirfd, error) &&
+           net_dnsmasq_end(network->store_id, network->record->name, error) &&
            net_up_clear_mark(network->dirfd, NET_IS_UP_FILE, error);
 }
 

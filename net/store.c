@@ -133,8 +133,8 @@ static NetNetwork *network_new(const NetStore *store, int dirfd)
     network->state_dir = g_strdup(store->dir);
     network->store_id = g_strdup(store->id);
     network->dirfd = dirfd;
-    network->loaded = g_hash_table_new_full(g_str_hash, g_str_equal, g_free,
-                                            (GDestroyNotify)net_member_free);
+    network->loaded =
+        g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)net_member_free);
     network->chosen = g_ptr_array_new_with_free_func((GDestroyNotify)net_member_free);
     return network;
 }
@@ -201,8 +201,7 @@ NetNetwork *net_network_open_folder(NetStore *store, const char *name, unsigned 
 
 NetNetwork *net_network_open(NetStore *store, const char *name, unsigned timeout_ms, GError **error)
 {
-    g_autoptr(NetNetwork) network =
-        net_network_open_folder(store, name, timeout_ms, false, error);
+    g_autoptr(NetNetwork) network = net_network_open_folder(store, name, timeout_ms, false, error);
     if (network && !network->record) {
         base_fail(error, VM_ERROR_NOT_FOUND, "there is no network '%s' - see 'vm-run network ls'",
                   name);
