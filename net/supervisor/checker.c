@@ -11,9 +11,9 @@
 #include "base/fd.h"
 
 /*
- * One check at a time, in a child: what it loads and reads is gone with it. Its own changes may give
- * one more event and so one more check, which finds nothing. Where somebody else changes the same
- * again and again, we rest: five mends within ten seconds are a fight that nobody wins.
+ * One check at a time, in a child: what it loads and reads is gone with it. Its own changes may
+ * give one more event and so one more check, which finds nothing. Where somebody else changes the
+ * same again and again, we rest: five mends within ten seconds are a fight that nobody wins.
  */
 enum {
     DEBOUNCE_MS = 10,

@@ -15,10 +15,10 @@
 #include "base/fd.h"
 
 /*
- * What others do to nf_tables and to links, told by the kernel. Transactions of our own programs are
- * no news: the kernel names the process at the end of each (NFTA_GEN_PROC_NAME), and all that vm-run
- * and its parts write is right under the network's lock. When the kernel had to drop messages
- * (ENOBUFS), anything may have happened.
+ * What others do to nf_tables and to links, told by the kernel. Transactions of our own programs
+ * are no news: the kernel names the process at the end of each (NFTA_GEN_PROC_NAME), and all that
+ * vm-run and its parts write is right under the network's lock. When the kernel had to drop
+ * messages (ENOBUFS), anything may have happened.
  */
 #define OUR_PROGRAMS "vm-run"
 #define TAP_PREFIX   "vmt"
@@ -275,8 +275,8 @@ static int open_socket(int protocol, const int *groups, size_t n_groups, GError 
         setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &n_bytes, sizeof n_bytes);
     }
     for (size_t i = 0; is_good && i < n_groups; i++) {
-        is_good = setsockopt(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &groups[i],
-                             sizeof groups[i]) == 0;
+        is_good =
+            setsockopt(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &groups[i], sizeof groups[i]) == 0;
     }
     if (!is_good) {
         base_error_set_errno(error, errno, "cannot listen to the kernel's network events");
@@ -293,7 +293,8 @@ bool events_begin(Supervisor *supervisor, GError **error)
         RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF,
     };
     supervisor->ports = g_hash_table_new(NULL, NULL);
-    supervisor->nft_fd = open_socket(NETLINK_NETFILTER, nft_groups, G_N_ELEMENTS(nft_groups), error);
+    supervisor->nft_fd =
+        open_socket(NETLINK_NETFILTER, nft_groups, G_N_ELEMENTS(nft_groups), error);
     if (supervisor->nft_fd < 0) {
         return false;
     }

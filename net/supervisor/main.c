@@ -15,6 +15,7 @@
 #include "base/fd.h"
 #include "base/file.h"
 #include "base/report.h"
+#include "net/dnsmasq.h"
 
 enum { LOG_HALF_BYTES = 256 * 1024, LOG_LINE_BYTES = 500 };
 
@@ -96,6 +97,7 @@ static gboolean on_folder(gint fd, GIOCondition condition, gpointer data)
         for (char *next = events; next < events + n;) {
             const struct inotify_event *event = (const struct inotify_event *)(void *)next;
             if (event->len && !strcmp(event->name, NET_SUPERVISOR_LOCK)) {
+                ((Supervisor *)data)->is_orphan = true;
                 supervisor_quit(data, 0);
             }
             next += sizeof *event + event->len;
@@ -148,6 +150,9 @@ static void end(Supervisor *supervisor)
     checker_end(supervisor);
     resolver_end(supervisor);
     events_end(supervisor);
+    if (supervisor->is_orphan) { /* nobody else could tell whose it was */
+        net_dnsmasq_end(supervisor->store_id, supervisor->name, NULL);
+    }
     if (supervisor->lock_fd >= 0) {
         unlinkat(supervisor->dirfd, NET_SUPERVISOR_FILE, 0);
         unlinkat(supervisor->dirfd, NET_SUPERVISOR_LOCK, 0);

@@ -21,8 +21,8 @@
 /*
  * dnsmasq, our child. It runs as its own user from its first instruction, with the three
  * capabilities that it needs as ambient ones: a change of user by itself would take the signal away
- * that ends it with us (prctl(2), PR_SET_PDEATHSIG). That it answers is told by its log: once it has
- * read the file "ready" of its last folder, its sockets are bound and its folders watched
+ * that ends it with us (prctl(2), PR_SET_PDEATHSIG). That it answers is told by its log: once it
+ * has read the file "ready" of its last folder, its sockets are bound and its folders watched
  * (dnsmasq 2.90, inotify.c).
  */
 enum { LINE_MAX_BYTES = 2000, END_MS = 2000, FIRST_WAIT_MS = 100, LAST_WAIT_MS = 10000 };
@@ -192,8 +192,7 @@ static void follow(Supervisor *supervisor, pid_t pid, int pidfd, int log_fd)
     supervisor->dnsmasq_pidfd = pidfd;
     supervisor->dnsmasq_log_fd = log_fd;
     supervisor->dnsmasq_source = g_unix_fd_add(pidfd, G_IO_IN, on_end, supervisor);
-    supervisor->dnsmasq_log_source =
-        g_unix_fd_add(log_fd, G_IO_IN | G_IO_HUP, on_log, supervisor);
+    supervisor->dnsmasq_log_source = g_unix_fd_add(log_fd, G_IO_IN | G_IO_HUP, on_log, supervisor);
     set_state(supervisor, false);
 }
 

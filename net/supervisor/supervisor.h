@@ -2,8 +2,8 @@
 #include "net/network_supervisor.h"
 
 /*
- * vm-run-net STATE-DIR STORE-ID NETWORK: the supervisor of one network; started by net_network_up(),
- * gone with its network.
+ * vm-run-net STATE-DIR STORE-ID NETWORK: the supervisor of one network; started by
+ * net_network_up(), gone with its network.
  *
  * How it works: one process, one thread, one loop that sleeps until something happens. It owns the
  * network's dnsmasq (resolver.c), listens to what others do to nf_tables and links (events.c), and
@@ -17,6 +17,7 @@ typedef struct Supervisor {
     int dirfd, lock_fd;
     int answer_fd; /* who started us waits there; -1: was told */
     int exit_status;
+    bool is_orphan; /* the network's folder was removed under us */
     GMainLoop *loop;
     NetSupervisor state; /* as in supervisor.json */
 
