@@ -94,6 +94,10 @@ typedef struct {
 /* All elements of a set, transfer full (of NetNftElement); for gc and check only: its cost grows
  * with the set. */
 GPtrArray *net_nft_list(NetNftFamily family, const char *set, GError **error);
+/* Deletes elements as net_nft_list() gave them, but those of intervals, a few in each transaction;
+ * absent is success. */
+bool net_nft_delete_listed(NetNftFamily family, const char *set, NetNftElement *const *elements,
+                           unsigned n_elements, GError **error);
 /* Names of the chains of our table, transfer full; none without the table. */
 GPtrArray *net_nft_list_chains(NetNftFamily family, GError **error);
 /* A chain's rules in order: comment and handle. family and table: any (NFPROTO_*). No such chain:

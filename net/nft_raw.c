@@ -127,6 +127,43 @@ static int receive(struct nl_sock *sock, uint32_t sequence, NetNftEach each, voi
     return errnum;
 }
 
+static void append_bound(GByteArray *bytes, uint16_t type, uint32_t sequence)
+{
+    struct {
+        struct nlmsghdr header;
+        struct nfgenmsg body;
+    } bound = {.header = {.nlmsg_len = sizeof bound,
+                          .nlmsg_type = type,
+                          .nlmsg_flags = NLM_F_REQUEST,
+                          .nlmsg_seq = sequence},
+               .body = {.res_id = g_htons(NFNL_SUBSYS_NFTABLES)}};
+    g_byte_array_append(bytes, (const guint8 *)&bound, sizeof bound);
+}
+
+int net_nft_transact(NetNftMessage *message)
+{
+    g_autoptr(NetNftMessage) owned = message;
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&door.mutex);
+    g_autoptr(GByteArray) bytes = g_byte_array_new();
+    struct nl_sock *sock = NULL;
+    int errnum = take_socket(&sock);
+    if (errnum) {
+        return errnum;
+    }
+    struct nlmsghdr *header = nlmsg_hdr(message);
+    header->nlmsg_seq = nl_socket_use_seq(sock);
+    append_bound(bytes, NFNL_MSG_BATCH_BEGIN, header->nlmsg_seq);
+    g_byte_array_append(bytes, (const guint8 *)header, NLMSG_ALIGN(header->nlmsg_len));
+    append_bound(bytes, NFNL_MSG_BATCH_END, header->nlmsg_seq);
+    errno = 0;
+    if (nl_sendto(sock, bytes->data, bytes->len) < 0) {
+        errnum = errno ? errno : EIO;
+        drop_socket();
+        return errnum;
+    }
+    return receive(sock, header->nlmsg_seq, NULL, NULL);
+}
+
 int net_nft_exchange(NetNftMessage *message, NetNftEach each, void (*restart)(void *data),
                      void *data)
 {

@@ -29,6 +29,9 @@ typedef bool (*NetNftEach)(struct nlmsghdr *header, void *data);
 int net_nft_exchange(NetNftMessage *message, NetNftEach each, void (*restart)(void *data),
                      void *data);
 
+/* Sends it as a transaction of its own (NFNL_MSG_BATCH_*). Returns an errno. */
+int net_nft_transact(NetNftMessage *message);
+
 /* As net_nft_exchange(), and an error text but for ENOENT, which is *out_is_there false. */
 bool net_nft_ask_kernel(NetNftMessage *message, NetNftEach each, void (*restart)(void *data),
                         void *data, bool *out_is_there, GError **error);

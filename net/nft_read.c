@@ -1,5 +1,6 @@
 #include "net/nft.h"
 
+#include <errno.h>
 #include <netinet/in.h> /* before linux/netfilter.h, which has another one */
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
@@ -7,7 +8,7 @@
 #include "base/error.h"
 #include "net/nft_raw.h"
 
-enum { IFNAME_BYTES = 16, PART_ALIGN = 4 };
+enum { IFNAME_BYTES = 16, PART_ALIGN = 4, N_DELETED_AT_ONCE = 32 };
 
 void net_nft_bytes_add(NetNftBytes *to, const void *bytes, unsigned n_bytes)
 {
@@ -107,12 +108,8 @@ static NetNftMessage *new_set_message(NetNftFamily family, const char *set, int 
     return message;
 }
 
-/* flags: NFT_SET_ELEM_*; *out_element NULL: there is none. */
-static bool get_element(NetNftFamily family, const char *set, const NetNftBytes *key,
-                        uint32_t flags, NetNftElement **out_element, GError **error)
+static void put_key(NetNftMessage *message, const NetNftBytes *key, uint32_t flags)
 {
-    NetNftMessage *message = new_set_message(family, set, 0);
-    struct nlattr *list = nla_nest_start(message, NFTA_SET_ELEM_LIST_ELEMENTS);
     struct nlattr *element = nla_nest_start(message, NFTA_LIST_ELEM);
     struct nlattr *value = nla_nest_start(message, NFTA_SET_ELEM_KEY);
     nla_put(message, NFTA_DATA_VALUE, (int)key->n_bytes, key->bytes);
@@ -121,6 +118,15 @@ static bool get_element(NetNftFamily family, const char *set, const NetNftBytes 
         nla_put_u32(message, NFTA_SET_ELEM_FLAGS, GUINT32_TO_BE(flags));
     }
     nla_nest_end(message, element);
+}
+
+/* flags: NFT_SET_ELEM_*; *out_element NULL: there is none. */
+static bool get_element(NetNftFamily family, const char *set, const NetNftBytes *key,
+                        uint32_t flags, NetNftElement **out_element, GError **error)
+{
+    NetNftMessage *message = new_set_message(family, set, 0);
+    struct nlattr *list = nla_nest_start(message, NFTA_SET_ELEM_LIST_ELEMENTS);
+    put_key(message, key, flags);
     nla_nest_end(message, list);
 
     g_autoptr(GPtrArray) found = g_ptr_array_new_with_free_func(free_element);
@@ -217,6 +223,38 @@ GPtrArray *net_nft_list(NetNftFamily family, const char *set, GError **error)
         return NULL;
     }
     return g_steal_pointer(&all);
+}
+
+static int delete_some(NetNftFamily family, const char *set, NetNftElement *const *elements,
+                       unsigned n_elements)
+{
+    NetNftMessage *message = net_nft_message(NFT_MSG_DELSETELEM, net_nft_protos[family], 0);
+    nla_put_string(message, NFTA_SET_ELEM_LIST_TABLE, NET_NFT_TABLE);
+    nla_put_string(message, NFTA_SET_ELEM_LIST_SET, set);
+    struct nlattr *list = nla_nest_start(message, NFTA_SET_ELEM_LIST_ELEMENTS);
+    for (unsigned i = 0; i < n_elements; i++) {
+        put_key(message, &elements[i]->key, 0);
+    }
+    nla_nest_end(message, list);
+    return net_nft_transact(message);
+}
+
+bool net_nft_delete_listed(NetNftFamily family, const char *set, NetNftElement *const *elements,
+                           unsigned n_elements, GError **error)
+{
+    for (unsigned i = 0; i < n_elements; i += N_DELETED_AT_ONCE) {
+        unsigned n = MIN(N_DELETED_AT_ONCE, n_elements - i);
+        int errnum = delete_some(family, set, &elements[i], n);
+        for (unsigned j = 0; errnum == ENOENT && j < n; j++) { /* one of them is gone: each alone */
+            int alone = delete_some(family, set, &elements[i + j], 1);
+            errnum = alone == ENOENT ? errnum : alone;
+        }
+        if (errnum && errnum != ENOENT) {
+            base_error_set_errno(error, errnum, "cannot delete elements of '%s'", set);
+            return false;
+        }
+    }
+    return true;
 }
 
 /* --- rules -------------------------------------------------------------------- */

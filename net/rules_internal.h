@@ -76,6 +76,13 @@ bool net_rules_check_egress(const NetMember *member, GPtrArray *differences, GEr
 /* NetFlow.is_denied; data: the member. */
 bool net_rules_egress_denies(const BaseIp *to, uint8_t ip_proto, uint16_t port, const void *data);
 
+/* --- hooks -------------------------------------------------------------------- */
+
+/* Removes the rules in other tables' hooks whose owner is of `store_id` and not in `owners`; counts
+ * them in `gone` (owner -> number), and only that when is_dry_run. */
+bool net_rules_sweep_hooks(const char *store_id, GHashTable *owners, bool is_dry_run,
+                           GHashTable *gone, GError **error);
+
 /* --- base --------------------------------------------------------------------- */
 
 /* Are both tables as we wrote them? */
