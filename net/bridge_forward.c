@@ -6,7 +6,7 @@
 #include "net/route.h"
 #include "net/sysctl.h"
 
-enum { RA_ALWAYS = 2 }; /* accept_ra: also on a router */
+enum { RA_AS_HOST = 1, RA_ALWAYS = 2 }; /* accept_ra: unless, or also when, this is a router */
 
 static const char *const family_names[] = {[NET_SYSCTL_IPV4] = "ipv4", [NET_SYSCTL_IPV6] = "ipv6"};
 
@@ -42,23 +42,43 @@ static bool settle_if_there(NetSysctlFamily family, const char *link, const char
     return false;
 }
 
-/* Sets `key` of all links that a default route of the family goes out by. */
-static bool settle_uplinks(NetSocket *sock, NetSysctlFamily family, bool only_ra, const char *key,
-                           int value, GPtrArray *differences, GError **error)
+typedef bool (*SettleFn)(const char *link, GPtrArray *differences, GError **error);
+
+/* For all links that a default route of the family goes out by. */
+static bool settle_uplinks(NetSocket *sock, int family, bool only_ra, SettleFn settle_one,
+                           GPtrArray *differences, GError **error)
 {
-    int af = family == NET_SYSCTL_IPV4 ? AF_INET : AF_INET6;
-    g_autoptr(GArray) uplinks = net_route_uplinks(sock, af, only_ra, error);
+    g_autoptr(GArray) uplinks = net_route_uplinks(sock, family, only_ra, error);
     for (guint i = 0; uplinks && i < uplinks->len; i++) {
         g_autoptr(NetLink) link = NULL;
         if (!net_link_find_index(sock, g_array_index(uplinks, unsigned, i), &link, error)) {
             return false;
         }
         if (link && net_link_name_check(link->name, NULL) &&
-            !settle_if_there(family, link->name, key, value, differences, error)) {
+            !settle_one(link->name, differences, error)) {
             return false;
         }
     }
     return uplinks != NULL;
+}
+
+static bool forward4(const char *link, GPtrArray *differences, GError **error)
+{
+    return settle_if_there(NET_SYSCTL_IPV4, link, "forwarding", 1, differences, error);
+}
+
+static bool force_forward6(const char *link, GPtrArray *differences, GError **error)
+{
+    return settle_if_there(NET_SYSCTL_IPV6, link, "force_forwarding", 1, differences, error);
+}
+
+static bool keep_router(const char *link, GPtrArray *differences, GError **error)
+{
+    int found = 0;
+    if (!net_sysctl_read(NET_SYSCTL_IPV6, link, "accept_ra", &found, NULL) || found != RA_AS_HOST) {
+        return true;
+    }
+    return settle_if_there(NET_SYSCTL_IPV6, link, "accept_ra", RA_ALWAYS, differences, error);
 }
 
 bool net_bridge_settle_forward_all(NetSocket *sock, GPtrArray *differences, GError **error)
@@ -67,8 +87,7 @@ bool net_bridge_settle_forward_all(NetSocket *sock, GPtrArray *differences, GErr
     if (!net_sysctl_read(NET_SYSCTL_IPV6, "all", "forwarding", &found, error)) {
         return false;
     }
-    return found == 1 || (settle_uplinks(sock, NET_SYSCTL_IPV6, true, "accept_ra", RA_ALWAYS,
-                                         differences, error) &&
+    return found == 1 || (settle_uplinks(sock, AF_INET6, true, keep_router, differences, error) &&
                           settle(NET_SYSCTL_IPV6, "all", "forwarding", 1, differences, error));
 }
 
@@ -76,7 +95,7 @@ static bool settle_forward4(NetSocket *sock, const char *bridge, GPtrArray *diff
                             GError **error)
 {
     return settle(NET_SYSCTL_IPV4, bridge, "forwarding", 1, differences, error) &&
-           settle_uplinks(sock, NET_SYSCTL_IPV4, false, "forwarding", 1, differences, error);
+           settle_uplinks(sock, AF_INET, false, forward4, differences, error);
 }
 
 static bool settle_forward6(NetSocket *sock, const char *bridge, GPtrArray *differences,
@@ -86,7 +105,7 @@ static bool settle_forward6(NetSocket *sock, const char *bridge, GPtrArray *diff
         return net_bridge_settle_forward_all(sock, differences, error);
     }
     return settle(NET_SYSCTL_IPV6, bridge, "force_forwarding", 1, differences, error) &&
-           settle_uplinks(sock, NET_SYSCTL_IPV6, false, "force_forwarding", 1, differences, error);
+           settle_uplinks(sock, AF_INET6, false, force_forward6, differences, error);
 }
 
 bool net_bridge_settle_sysctls(NetSocket *sock, const NetBridge *bridge, GPtrArray *differences,

@@ -8,8 +8,9 @@
  * maps lead to it, on itself and on the uplinks (the links of the default routes).
  *
  * IPv4: conf.LINK.forwarding of both. IPv6: conf.LINK.force_forwarding of both where the kernel has
- * it (6.17); else all.forwarding, which would cost the host its default route from router
- * advertisements, so accept_ra becomes 2 before on each link that has one. Nothing is switched back
+ * it (6.17); else all.forwarding, which would cost the host the default routes that the kernel made
+ * of router advertisements, so accept_ra becomes 2 before on each link with such a route (where it
+ * is 0, a program of the host hears the router, and its routes stay). Nothing is switched back
  * later, since others may rely on it by then.
  *
  * differences NULL: what differs is written. Else: a line for each, nothing is written.
