@@ -4,23 +4,24 @@
  * How it works
  *
  * `pre` sees a frame when it leaves a tap, before the bridge learns its MAC. Links named vmt* are
- * ours: what `macs` does not know sends nothing, so a tap is silent until it was registered,
- * however long it has been there. Then each protocol is judged by what names its sender: ARP (arp),
- * IPv4 (ipv4), IPv6 (ipv6) and neighbour discovery inside of it (ns, dad, na, rs). addr4 and
- * addr6 hold what a tap may call its own. free4 and free6 are taps whose addresses nobody knows:
- * these may use anything but what is known to be another's on their bridge (known4, known6).
- *
- * Addresses of IPv6 are raw payload (@nh,64,128 is the source, @th,64,128 the target of an NS or
- * NA), since keys of one set must have one type; so are MACs.
+ * ours: what `macs` does not know sends nothing, so a tap is silent until it was registered. Then
+ * each protocol is judged by what names its sender: ARP (arps), IPv4 (ipv4), IPv6 (ipv6) and
+ * neighbour discovery inside of it (ns, dad, na, rs). addr4 and addr6 hold what a tap may call its
+ * own. free4 and free6 are taps whose addresses nobody knows: they may use anything but what is
+ * known to be another's on their bridge (known4, known6). Keys of one set have one type, so MACs
+ * and IPv6 addresses are raw payload (@nh,64,128: the source, @th,64,128: target of an NS or NA).
  *
  * Link-local addresses that don't follow from the MAC (RFC 7217) are claimed: the first tap that
- * asks for one (NS from ::) or uses it gets it into `own`, and the bridge's number with it into
- * `held`. From then on it is the tap's alone; each use renews it. Never claimable are
- * the gateway's (`never`), those of routers that were heard (`routers`), and those of members
- * (known6), also when a member comes later than the claim. A tap claims at most 8 and one more per
- * hour (`claims`), so 32 within the life of a claim: nobody can use up what there is for all.
- * The bridge family can't name the bridge here, so nets gives its number for a tap, kept in the
+ * asks for one (NS from ::) or uses it gets it into `own`, and its bridge into `held`. From then on
+ * it is the tap's alone; each use renews it. Never claimable are the gateway's (`never`), those of
+ * routers that were heard (`routers`) and of members (known6), also of later ones. A tap claims 8
+ * and one more per hour (`claims`), so 32 in the life of a claim: nobody uses up what all have.
+ * The bridge family can't name the bridge here, so `nets` gives its number for a tap, kept in the
  * mark while a frame is judged and 0 again afterwards.
+ *
+ * A transaction takes effect between two rules: a frame that began by the old ones looks into the
+ * new sets. So what was found in a set is found again, or the frame is dropped; and there are no
+ * maps without name, which would be empty by then.
  *
  * `post` keeps from a tap what is not for its MAC (the flood of unknown ones) and hears routers.
  * `between` sees only what goes from port to port: there the policy of a tap (m_* chains, through
@@ -45,9 +46,14 @@
 #define LATER4 "ip frag-off & 0x1fff != 0"
 #define LATER6 "frag frag-off != 0"
 
+/* 0: its member was just removed */
+#define BRIDGE_TO_MARK(chain)                                                                      \
+    RULE(chain, "meta mark set iifname map @nets")                                                 \
+    RULE(chain, "meta mark 0 drop")
+
 /* Ends the judgement of a frame of which `address` (raw) must not be anybody else's. */
 #define FREE(chain, set, address, end)                                                             \
-    RULE(chain, "meta mark set iifname map @nets")                                                 \
+    BRIDGE_TO_MARK(chain)                                                                          \
     RULE(chain, "meta mark . " address " @" set " drop")                                           \
     RULE(chain, "meta mark set 0 " end)
 
@@ -56,7 +62,7 @@
     CHAIN(chain)                                                                                   \
     RULE(chain, address " @routers drop")                                                          \
     RULE(chain, "iifname . " address " @never drop")                                               \
-    RULE(chain, "meta mark set iifname map @nets")                                                 \
+    BRIDGE_TO_MARK(chain)                                                                          \
     RULE(chain, "meta mark . " address " @known6 drop")                                            \
     RULE(chain, "iifname . " address " @own update @own { iifname . " address                      \
                 " } update @held { meta mark . " address " } meta mark set 0 " end)                \
@@ -92,7 +98,7 @@ const char net_filter_base_text[] =
     SET("heard6", LEARNT("oifname . ip6 saddr . ip6 daddr . udp sport . udp dport", "65536", "2m"))
 
     CHAIN("arps_free")
-    RULE("arps_free", "meta mark set iifname map @nets")
+    BRIDGE_TO_MARK("arps_free")
     RULE("arps_free", "arp saddr ip 0.0.0.0 meta mark . arp daddr ip @known4 drop")
     RULE("arps_free", "meta mark . arp saddr ip @known4 drop")
     RULE("arps_free", "meta mark set 0 accept")
@@ -203,9 +209,10 @@ const char net_filter_base_text[] =
     RULE("mld", "goto src6")
 
     CHAIN("icmp6")
-    RULE("icmp6", "icmpv6 type vmap { nd-neighbor-solicit : goto ns, nd-neighbor-advert : goto na, "
-                  "nd-router-solicit : goto rs, mld-listener-report : goto mld, "
-                  "mld-listener-done : goto mld, mld2-listener-report : goto mld }")
+    RULE("icmp6", "icmpv6 type nd-neighbor-solicit goto ns")
+    RULE("icmp6", "icmpv6 type nd-neighbor-advert goto na")
+    RULE("icmp6", "icmpv6 type nd-router-solicit goto rs")
+    RULE("icmp6", "icmpv6 type { 131, 132, 143 } goto mld")
     /* querier, router, redirect, renumbering, certification, router of multicast */
     RULE("icmp6", "icmpv6 type { 130, 134, 137, 138, 148, 149, 151, 152, 153 } drop")
     RULE("icmp6", "goto src6")
@@ -234,7 +241,9 @@ const char net_filter_base_text[] =
     CHAIN("guest")
     RULE("guest", "iifname . @ll,48,48 != @macs drop")
     RULE("guest", "ether daddr & ff:ff:ff:ff:ff:f0 == 01:80:c2:00:00:00 drop")
-    RULE("guest", "ether type vmap { arp : goto arps, ip : goto ipv4, ip6 : goto ipv6 }")
+    RULE("guest", "ether type arp goto arps")
+    RULE("guest", "ether type ip goto ipv4")
+    RULE("guest", "ether type ip6 goto ipv6")
     RULE("guest", "drop")
     HOOKED("pre", "prerouting priority -300")
     RULE("pre", "iifname \"vmt*\" goto guest")
@@ -265,5 +274,6 @@ const char net_filter_base_text[] =
                     "{ oifname . ip saddr . ip daddr . udp sport . udp dport }")
     RULE("between", "oifname @policed update @heard6 "
                     "{ oifname . ip6 saddr . ip6 daddr . udp sport . udp dport }")
-    RULE("between", "iifname vmap @egress");
+    RULE("between", "iifname vmap @egress")
+    RULE("between", "iifname \"vmt*\" iifname . @ll,48,48 != @macs drop");
 /* clang-format on */
