@@ -109,12 +109,20 @@ int lan_tap_of(char host)
     return taps[(unsigned char)host];
 }
 
-bool lan_make(void)
+bool lan_make_bridge(void)
 {
     if (!test_netns_enter()) {
         return false;
     }
     make_bridge();
+    return true;
+}
+
+bool lan_make(void)
+{
+    if (!lan_make_bridge()) {
+        return false;
+    }
     taps['A'] = taps['S'] = lan_tap_open("vmta");
     taps['B'] = taps['T'] = lan_tap_open("vmtb");
     taps['C'] = lan_tap_open("vmtc");

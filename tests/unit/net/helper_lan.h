@@ -19,6 +19,8 @@ extern const FrameHost lan_hosts[];
 
 /* The namespace, the bridge and A, B, C, O; false: skip (said aloud). */
 bool lan_make(void);
+/* The namespace and the bridge only. */
+bool lan_make_bridge(void);
 
 /* A tap enslaved to br0 and up, as `name`; its fd. */
 int lan_tap_open(const char *name);
