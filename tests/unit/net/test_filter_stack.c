@@ -25,7 +25,8 @@
  * are. They make their link-local addresses by RFC 7217, look for duplicates, find each other and
  * the host, and talk.
  */
-enum { WAIT_MS = 15000, REFUSED_MS = 1500, GUEST_A, GUEST_B, HOST, N_PLACES };
+enum { WAIT_MS = 15000, REFUSED_MS = 1500 };
+enum { GUEST_A, GUEST_B, HOST, N_PLACES };
 
 typedef struct {
     int netns_fd;
