@@ -21,7 +21,7 @@ NetworkSpec *net_network_default_spec(void)
     g_autoptr(BaseReport) report = base_report_new();
     NetworkSpec *spec = spec_network_new();
     spec->name = g_strdup(DEFAULT_NAME);
-    spec->mode = SPEC_NET_MODE_NAT;
+    spec_network_set(spec, "mode", spec_net_mode_name(SPEC_NET_MODE_NAT), "", report);
     spec_network_finish(spec, report);
     return spec;
 }
@@ -31,9 +31,10 @@ NetworkSpec *net_network_bridge_spec(const char *bridge)
     g_autoptr(BaseReport) report = base_report_new();
     NetworkSpec *spec = spec_network_new();
     spec->name = g_strdup_printf("bridge.%s", bridge);
-    spec->mode = SPEC_NET_MODE_BRIDGE;
-    spec->bridge = g_strdup(bridge);
-    spec_network_finish(spec, report); /* its name, no label, is no concern of a user */
+    /* by the table's door, so that its defaults leave them alone; the name, no label, is ours */
+    spec_network_set(spec, "mode", spec_net_mode_name(SPEC_NET_MODE_BRIDGE), "", report);
+    spec_network_set(spec, "bridge", bridge, bridge, report);
+    spec_network_finish(spec, report);
     return spec;
 }
 
