@@ -361,6 +361,44 @@ static void tell_legacy(const char *path, const char *program, GPtrArray *out_te
     }
 }
 
+/* Is any port mapped at ::1, or everywhere? */
+static bool has_loopback6_ports(bool *out_has, GError **error)
+{
+    g_autoptr(GPtrArray) any = net_nft_list(NET_NFT_INET, "pm6any", error);
+    g_autoptr(GPtrArray) at = any ? net_nft_list(NET_NFT_INET, "pm6", error) : NULL;
+    if (!at) {
+        return false;
+    }
+    *out_has = any->len > 0;
+    for (unsigned i = 0; i < at->len; i++) {
+        const NetNftElement *element = at->pdata[i];
+        *out_has |= !memcmp(element->key.bytes, &in6addr_loopback, sizeof in6addr_loopback);
+    }
+    return true;
+}
+
+/* With bridge-nf-call-ip6tables the answer gets its address ::1 back while it is still on the
+ * bridge, and ip6_rcv_core() drops whatever comes to ::1 from outside (RFC 4291 2.5.3; Linux 6.18).
+ */
+static bool tell_loopback6(GPtrArray *out_texts, GError **error)
+{
+    bool has_ports = false;
+    g_autofree char *setting = base_file_read(
+        AT_FDCWD, "/proc/sys/net/bridge/bridge-nf-call-ip6tables", NAMES_MAX_BYTES, NULL, NULL);
+    if (!setting || *setting != '1') {
+        return true;
+    }
+    if (!has_loopback6_ports(&has_ports, error)) {
+        return false;
+    }
+    if (has_ports) {
+        g_ptr_array_add(out_texts,
+                        g_strdup("net.bridge.bridge-nf-call-ip6tables is 1: ports get no answer at "
+                                 "[::1] (all other addresses do) - use 127.0.0.1, or set it to 0"));
+    }
+    return true;
+}
+
 /* The link of the IPv4 default route, NULL: none. Transfer full. /proc/net/route: name, destination
  * and more; proc(5). */
 static char *find_uplink(void)
@@ -387,5 +425,6 @@ bool net_rules_find_foreign_drops(const char *bridge, GPtrArray *out_texts, GErr
     }
     tell_legacy("/proc/thread-self/net/ip_tables_names", "iptables-legacy", out_texts);
     tell_legacy("/proc/thread-self/net/ip6_tables_names", "ip6tables-legacy", out_texts);
-    return judge_tables(chains, bridge, uplink, out_texts, error);
+    return tell_loopback6(out_texts, error) &&
+           judge_tables(chains, bridge, uplink, out_texts, error);
 }
