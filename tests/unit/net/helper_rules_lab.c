@@ -89,6 +89,9 @@ static void make_pair(const char *name, const char *peer, int where)
 static void make_outside(void)
 {
     make_pair("up0", "eth0", LAB_OUTSIDE);
+    lab_sysctl(LAB_HOST, "ipv6/conf/up0/accept_dad",
+               "0"); /* else solicitations wait for a second */
+    lab_sysctl(LAB_OUTSIDE, "ipv6/conf/eth0/accept_dad", "0");
     lab_ip(LAB_HOST, "link set up0 up");
     lab_ip(LAB_HOST, "addr add 198.51.100.1/24 dev up0");
     lab_ip(LAB_HOST, "addr add 2001:db8:1::1/64 dev up0 nodad");
@@ -148,7 +151,9 @@ void lab_make(SpecNetMode mode, bool is_br_netfilter_on)
                         .has_ports = true};
     net_bridge_mac(bridge.owner_tag, bridge.mac);
     make_spaces();
-    lab_sysctl(LAB_HOST, "ipv4/ip_forward", "0"); /* new namespaces have it on here */
+    lab_sysctl(LAB_HOST, "ipv4/ip_forward", "0");     /* new namespaces have it on here */
+    lab_sysctl(LAB_HOST, "ipv4/icmp_ratelimit", "0"); /* refusals are to be told at once */
+    lab_sysctl(LAB_HOST, "ipv6/icmp/ratelimit", "0");
     lab_sysctl(LAB_HOST, "ipv4/conf/all/rp_filter", "1");
     lab_sysctl(LAB_HOST, "ipv4/conf/default/rp_filter", "1");
     lab_sysctl(LAB_HOST, "bridge/bridge-nf-call-iptables", is_br_netfilter_on ? "1" : "0");
