@@ -6,9 +6,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <fcntl.h>
-#include <jansson.h>
 #include <linux/if_tun.h>
-#include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -17,53 +15,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
-#include "base/child.h"
 #include "base/error.h"
 #include "base/fd.h"
+#include "tests/unit/net/helper_ip.h"
 #include "tests/unit/net/netns.h"
 
 #define UUID "1b4e28ba-2fa1-5d2b-883f-b9a761bde3fb"
-
-/* iproute2 is the other opinion: what our code made is read and disturbed by it. */
-static char *ip(const char *words)
-{
-    g_auto(GStrv) rest = g_strsplit(words, " ", -1);
-    g_autoptr(GPtrArray) argv = g_ptr_array_new();
-    g_autoptr(GError) error = NULL;
-    char *out = NULL;
-    BaseChild child = BASE_CHILD_INIT;
-    g_ptr_array_add(argv, (gpointer) "ip");
-    for (char **word = rest; *word; word++) {
-        g_ptr_array_add(argv, *word);
-    }
-    g_ptr_array_add(argv, NULL);
-    child.argv = (const char *const *)argv->pdata;
-    if (!base_child_run(&child, &out, NULL, &error)) {
-        print_message("ip %s: %s\n", words, error->message);
-    }
-    return out;
-}
-
-static void run_ip(const char *words)
-{
-    g_free(ip(words));
-}
-
-static json_t *show(const char *name)
-{
-    g_autofree char *words = g_strdup_printf("-details -json link show dev %s", name);
-    g_autofree char *text = ip(words);
-    json_t *list = json_loads(text ? text : "", 0, NULL);
-    json_t *link = json_incref(json_array_get(list, 0));
-    json_decref(list);
-    return link;
-}
-
-static const char *text_of(json_t *link, const char *key)
-{
-    const char *text = json_string_value(json_object_get(link, key));
-    return text ? text : "";
-}
 
 static bool has_flag(json_t *link, const char *flag)
 {
@@ -77,30 +34,10 @@ static bool has_flag(json_t *link, const char *flag)
     return is_found;
 }
 
-/* A listener for link changes of the namespace. */
-static int watch_links(void)
-{
-    struct sockaddr_nl addr = {.nl_family = AF_NETLINK, .nl_groups = RTMGRP_LINK};
-    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
-    assert_int_equal(bind(fd, (struct sockaddr *)&addr, sizeof addr), 0);
-    return fd;
-}
-
-/* rtnl notifies before the request is acknowledged, so nothing has to be waited for. */
-static unsigned n_changes(int fd)
-{
-    char buffer[16384];
-    unsigned n = 0;
-    while (recv(fd, buffer, sizeof buffer, 0) > 0) {
-        n++;
-    }
-    return n;
-}
-
 static bool is_down(const char *name)
 {
-    json_t *link = show(name);
-    bool is = !strcmp(text_of(link, "operstate"), "DOWN");
+    json_t *link = test_ip_link(name);
+    bool is = !strcmp(test_json_text(link, "operstate"), "DOWN");
     json_decref(link);
     return is;
 }
@@ -114,9 +51,9 @@ static void settle(int watch, const char *name)
         struct pollfd event = {.fd = watch, .events = POLLIN};
         assert_true(g_get_monotonic_time() < end_us);
         poll(&event, 1, 1000);
-        n_changes(watch);
+        test_net_n_changes(watch);
     }
-    n_changes(watch);
+    test_net_n_changes(watch);
 }
 
 typedef struct {
@@ -135,8 +72,8 @@ static int set_up(void **state)
                       .mac = "52:54:00:12:34:56",
                       .owner_uid = 1234,
                       .owner_gid = 4321};
-    run_ip("link add br0 type bridge");
-    run_ip("link set br0 mtu 1400 up");
+    test_ip_run("link add br0 type bridge");
+    test_ip_run("link set br0 mtu 1400 up");
     *state = f;
     return 0;
 }
@@ -145,7 +82,7 @@ static int tear_down(void **state)
 {
     Fixture *f = *state;
     net_tap_remove(f->name, f->tag, NULL);
-    run_ip("link del br0");
+    test_ip_run("link del br0");
     g_free(f->name);
     g_free(f->tag);
     g_free(f);
@@ -190,16 +127,16 @@ static void test_create_then_everything_as_asked(void **state)
 {
     Fixture *f = *state;
     assert_created(&f->tap);
-    json_t *link = show(f->name);
+    json_t *link = test_ip_link(f->name);
     json_t *data = json_object_get(json_object_get(link, "linkinfo"), "info_data");
-    assert_string_equal(text_of(link, "master"), "br0");
-    assert_string_equal(text_of(link, "address"), "fe:54:00:12:34:56");
-    assert_string_equal(text_of(link, "inet6_addr_gen_mode"), "none");
+    assert_string_equal(test_json_text(link, "master"), "br0");
+    assert_string_equal(test_json_text(link, "address"), "fe:54:00:12:34:56");
+    assert_string_equal(test_json_text(link, "inet6_addr_gen_mode"), "none");
     assert_string_equal(json_string_value(json_array_get(json_object_get(link, "altnames"), 0)),
                         f->tag);
     assert_int_equal(json_integer_value(json_object_get(link, "mtu")), 1400);
     assert_true(has_flag(link, "UP"));
-    assert_string_equal(text_of(data, "type"), "tap");
+    assert_string_equal(test_json_text(data, "type"), "tap");
     assert_true(json_is_true(json_object_get(data, "persist")));
     assert_true(json_is_false(json_object_get(data, "multi_queue")));
     assert_int_equal(json_integer_value(json_object_get(data, "user")), 1234);
@@ -210,13 +147,13 @@ static void test_create_then_everything_as_asked(void **state)
 static void test_create_again_then_no_change_at_all(void **state)
 {
     Fixture *f = *state;
-    autofd int watch = watch_links();
+    autofd int watch = test_net_watch();
     assert_created(&f->tap);
     settle(watch, f->name);
     assert_created(&f->tap);
-    assert_int_equal(n_changes(watch), 0);
-    run_ip("link set br0 alias x"); /* the watch does see changes */
-    assert_true(n_changes(watch) > 0);
+    assert_int_equal(test_net_n_changes(watch), 0);
+    test_ip_run("link set br0 alias x"); /* the watch does see changes */
+    assert_true(test_net_n_changes(watch) > 0);
 }
 
 static void test_create_over_disturbed_one_then_only_that_is_mended(void **state)
@@ -225,15 +162,15 @@ static void test_create_over_disturbed_one_then_only_that_is_mended(void **state
     assert_created(&f->tap);
     unsigned index = if_nametoindex(f->name);
     g_autofree char *down = g_strdup_printf("link set %s down nomaster mtu 1300", f->name);
-    run_ip(down);
+    test_ip_run("%s", down);
     f->tap.owner_uid = 77;
     f->tap.mac = "52:54:00:aa:bb:cc";
     assert_created(&f->tap);
     assert_int_equal(if_nametoindex(f->name), index); /* mended, not made anew */
-    json_t *link = show(f->name);
+    json_t *link = test_ip_link(f->name);
     json_t *data = json_object_get(json_object_get(link, "linkinfo"), "info_data");
-    assert_string_equal(text_of(link, "master"), "br0");
-    assert_string_equal(text_of(link, "address"), "fe:54:00:aa:bb:cc");
+    assert_string_equal(test_json_text(link, "master"), "br0");
+    assert_string_equal(test_json_text(link, "address"), "fe:54:00:aa:bb:cc");
     assert_int_equal(json_integer_value(json_object_get(link, "mtu")), 1400);
     assert_int_equal(json_integer_value(json_object_get(data, "user")), 77);
     json_decref(link);
@@ -246,56 +183,56 @@ static void test_create_name_of_foreign_link_then_untouched(void **state)
     g_autofree char *alt =
         g_strdup_printf("link property add dev %s altname vm-run:other:0", f->name);
     g_autofree char *del = g_strdup_printf("link del %s", f->name);
-    run_ip(add);
-    run_ip(alt);
+    test_ip_run("%s", add);
+    test_ip_run("%s", alt);
     unsigned index = if_nametoindex(f->name);
-    autofd int watch = watch_links();
+    autofd int watch = test_net_watch();
     g_autoptr(GError) error = NULL;
     assert_refused(&f->tap, VM_ERROR_EXISTS);
     assert_false(net_tap_remove(f->name, f->tag, &error));
     assert_true(g_error_matches(error, VM_ERROR, VM_ERROR_EXISTS));
-    assert_int_equal(n_changes(watch), 0);
+    assert_int_equal(test_net_n_changes(watch), 0);
     assert_int_equal(if_nametoindex(f->name), index);
-    run_ip(del);
+    test_ip_run("%s", del);
 }
 
 static void test_create_tag_on_another_link_then_nothing_made(void **state)
 {
     Fixture *f = *state;
-    run_ip("link add vx0 type veth peer name vx1");
+    test_ip_run("link add vx0 type veth peer name vx1");
     g_autofree char *alt = g_strdup_printf("link property add dev vx0 altname %s", f->tag);
-    run_ip(alt);
+    test_ip_run("%s", alt);
     assert_refused(&f->tap, VM_ERROR_EXISTS);
     assert_int_equal(if_nametoindex(f->name), 0);
     assert_true(net_tap_remove(f->name, f->tag, NULL)); /* a veth is no tap of ours */
     assert_int_not_equal(if_nametoindex("vx0"), 0);
-    run_ip("link del vx0");
+    test_ip_run("link del vx0");
 }
 
 static void test_create_and_remove_then_foreign_port_of_bridge_untouched(void **state)
 {
     Fixture *f = *state;
-    run_ip("link add vx0 type veth peer name vx1");
-    run_ip("link set vx0 master br0 up");
-    g_autofree char *before = ip("-details -json link show dev vx0");
+    test_ip_run("link add vx0 type veth peer name vx1");
+    test_ip_run("link set vx0 master br0 up");
+    g_autofree char *before = test_ip("-details -json link show dev vx0");
     assert_created(&f->tap);
     assert_true(net_tap_remove(f->name, f->tag, NULL));
-    g_autofree char *after = ip("-details -json link show dev vx0");
+    g_autofree char *after = test_ip("-details -json link show dev vx0");
     assert_string_equal(before, after);
-    run_ip("link del vx0");
+    test_ip_run("link del vx0");
 }
 
 static void test_create_without_bridge_then_not_found_and_nothing_made(void **state)
 {
     Fixture *f = *state;
-    run_ip("link add vx0 type veth peer name vx1");
+    test_ip_run("link add vx0 type veth peer name vx1");
     const char *const names[] = {"none", "vx0", "lo"};
     for (gsize i = 0; i < G_N_ELEMENTS(names); i++) {
         f->tap.bridge = names[i];
         assert_refused(&f->tap, VM_ERROR_NOT_FOUND);
     }
     assert_int_equal(if_nametoindex(f->name), 0);
-    run_ip("link del vx0");
+    test_ip_run("link del vx0");
 }
 
 static void test_create_hostile_words_then_refused_before_any_effect(void **state)
@@ -311,7 +248,7 @@ static void test_create_hostile_words_then_refused_before_any_effect(void **stat
                                 "53:54:00:12:34:56",
                                 "zz:54:00:12:34:56",
                                 "52:54:00:12:34:5\n"};
-    autofd int watch = watch_links();
+    autofd int watch = test_net_watch();
     for (gsize i = 0; i < G_N_ELEMENTS(names); i++) {
         NetTap bad_name = f->tap, bad_bridge = f->tap;
         bad_name.name = names[i];
@@ -337,7 +274,7 @@ static void test_create_hostile_words_then_refused_before_any_effect(void **stat
     f->tap.owner_tag = long_tag;
     assert_refused(&f->tap, VM_ERROR_NET);
     f->tap.owner_tag = f->tag;
-    assert_int_equal(n_changes(watch), 0);
+    assert_int_equal(test_net_n_changes(watch), 0);
 }
 
 static void test_create_owner_change_while_open_then_busy_and_untouched(void **state)
@@ -351,7 +288,7 @@ static void test_create_owner_change_while_open_then_busy_and_untouched(void **s
     assert_created(&f->tap); /* nothing differs: fine while it runs */
     f->tap.owner_uid = 5;
     assert_refused(&f->tap, VM_ERROR_BUSY);
-    json_t *link = show(f->name);
+    json_t *link = test_ip_link(f->name);
     json_t *data = json_object_get(json_object_get(link, "linkinfo"), "info_data");
     assert_int_equal(json_integer_value(json_object_get(data, "user")), 1234);
     json_decref(link);
@@ -367,8 +304,8 @@ static void test_remove_present_absent_or_renamed_then_gone(void **state)
     assert_true(net_tap_remove(f->name, f->tag, NULL));
     assert_int_equal(if_nametoindex(f->name), 0);
     assert_created(&f->tap);
-    run_ip(down);
-    run_ip(rename);
+    test_ip_run("%s", down);
+    test_ip_run("%s", rename);
     assert_int_not_equal(if_nametoindex("renamed"), 0);
     assert_true(net_tap_remove(f->name, f->tag, NULL));
     assert_int_equal(if_nametoindex("renamed"), 0);
@@ -383,14 +320,14 @@ static void test_list_then_ours_only(void **state)
     NetTap second = f->tap;
     second.name = name;
     second.owner_tag = tag;
-    run_ip("tuntap add foreign0 mode tap");
+    test_ip_run("tuntap add foreign0 mode tap");
     assert_created(&f->tap);
     assert_created(&second);
     g_autoptr(GPtrArray) taps = net_tap_list(NULL);
     assert_int_equal(taps->len, 2);
     assert_string_equal(taps->pdata[1], expected);
     assert_true(net_tap_remove(name, tag, NULL));
-    run_ip("link del foreign0");
+    test_ip_run("link del foreign0");
 }
 
 static void test_create_by_two_processes_at_once_then_one_tap(void **state)
@@ -411,6 +348,93 @@ static void test_create_by_two_processes_at_once_then_one_tap(void **state)
         assert_int_equal(status, 0);
     }
     assert_created(&f->tap); /* whatever they left can be completed, and is one link */
+    g_autoptr(GPtrArray) taps = net_tap_list(NULL);
+    assert_int_equal(taps->len, 1);
+}
+
+static json_t *port_of(json_t *link)
+{
+    return json_object_get(json_object_get(link, "linkinfo"), "info_slave_data");
+}
+
+static void test_create_then_port_guarded_learning_and_hairpin_as_asked(void **state)
+{
+    Fixture *f = *state;
+    for (int is_hairpin = 0; is_hairpin < 2; is_hairpin++) {
+        f->tap.is_hairpin = is_hairpin;
+        assert_created(&f->tap); /* live, the second time */
+        json_t *link = test_ip_link(f->name);
+        assert_int_equal(json_is_true(json_object_get(port_of(link), "hairpin")), is_hairpin);
+        assert_true(json_is_true(json_object_get(port_of(link), "guard")));
+        assert_true(json_is_true(json_object_get(port_of(link), "learning")));
+        assert_true(json_is_false(json_object_get(port_of(link), "isolated")));
+        assert_true(json_is_false(json_object_get(port_of(link), "neigh_suppress")));
+        json_decref(link);
+    }
+    test_ip_run("link set %s type bridge_slave isolated on guard off learning off", f->name);
+    assert_created(&f->tap);
+    json_t *link = test_ip_link(f->name);
+    assert_true(json_is_true(json_object_get(port_of(link), "guard")));
+    assert_true(json_is_true(json_object_get(port_of(link), "learning")));
+    assert_true(json_is_false(json_object_get(port_of(link), "isolated")));
+    json_decref(link);
+}
+
+static void test_create_link_down_then_made_but_down_and_changes_live(void **state)
+{
+    Fixture *f = *state;
+    f->tap.is_link_down = true;
+    assert_created(&f->tap);
+    json_t *down = test_ip_link(f->name);
+    assert_string_equal(test_json_text(down, "master"), "br0");
+    assert_false(has_flag(down, "UP"));
+    json_decref(down);
+    unsigned index = if_nametoindex(f->name);
+    for (int is_down = 0; is_down < 2; is_down++) {
+        f->tap.is_link_down = is_down;
+        assert_created(&f->tap);
+        json_t *link = test_ip_link(f->name);
+        assert_int_equal(has_flag(link, "UP"), !is_down);
+        json_decref(link);
+    }
+    assert_int_equal(if_nametoindex(f->name), index);
+    autofd int watch = test_net_watch();
+    assert_created(&f->tap);
+    assert_int_equal(test_net_n_changes(watch), 0);
+}
+
+/* As libvirt opens n queues of it; -1: it can't. */
+static int open_queue(const char *name, bool is_multi)
+{
+    struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
+    request.ifr_flags = (short)(request.ifr_flags | (is_multi ? IFF_MULTI_QUEUE : 0));
+    autofd int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+    g_strlcpy(request.ifr_name, name, sizeof request.ifr_name);
+    return ioctl(fd, TUNSETIFF, &request) ? -1 : base_fd_steal(&fd);
+}
+
+static void test_create_with_queues_then_as_many_open_and_short_txqlen(void **state)
+{
+    Fixture *f = *state;
+    f->tap.n_queues = 4;
+    assert_created(&f->tap);
+    json_t *link = test_ip_link(f->name);
+    assert_int_equal(json_integer_value(json_object_get(link, "txqlen")), 32);
+    json_decref(link);
+    autofd int single = open_queue(f->name, false);
+    assert_int_equal(single, -1);
+    autofd int first = open_queue(f->name, true);
+    autofd int second = open_queue(f->name, true);
+    assert_true(first >= 0 && second >= 0);
+    assert_created(&f->tap);
+
+    f->tap.n_queues = 1; /* another kind, while it is open */
+    assert_refused(&f->tap, VM_ERROR_BUSY);
+    base_fd_close(&first);
+    base_fd_close(&second);
+    assert_created(&f->tap); /* made again */
+    autofd int only = open_queue(f->name, false);
+    assert_true(only >= 0);
     g_autoptr(GPtrArray) taps = net_tap_list(NULL);
     assert_int_equal(taps->len, 1);
 }
@@ -446,6 +470,9 @@ int main(void)
         IN_BRIDGE(test_remove_present_absent_or_renamed_then_gone),
         IN_BRIDGE(test_list_then_ours_only),
         IN_BRIDGE(test_create_by_two_processes_at_once_then_one_tap),
+        IN_BRIDGE(test_create_then_port_guarded_learning_and_hairpin_as_asked),
+        IN_BRIDGE(test_create_link_down_then_made_but_down_and_changes_live),
+        IN_BRIDGE(test_create_with_queues_then_as_many_open_and_short_txqlen),
         IN_BRIDGE(test_bridge_probe_then_kind_decides),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
