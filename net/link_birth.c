@@ -84,7 +84,7 @@ static bool put_birth(NetMessage *msg, const NetLinkBirth *birth)
 
 static bool make(NetSocket *sock, const NetLinkBirth *birth, GError **error)
 {
-    struct ifinfomsg info = {.ifi_family = AF_UNSPEC};
+    struct ifinfomsg info = {.ifi_family = AF_UNSPEC, .ifi_index = (int)birth->index};
     g_autofree char *object = g_strdup_printf("%s '%s'", birth->kind, birth->name);
     g_autoptr(NetMessage) msg =
         net_message_new(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &info, sizeof info);

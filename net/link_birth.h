@@ -15,6 +15,7 @@
 typedef struct {
     const char *name, *kind, *tag; /* checked by the caller */
     const uint8_t *mac;            /* NULL: the kernel's choice */
+    unsigned index;                /* 0: the kernel's choice */
     unsigned lower_index;          /* kind "macvtap": what it sits on */
     NetMacvtapMode macvtap_mode;
 } NetLinkBirth;

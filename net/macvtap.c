@@ -16,7 +16,7 @@
 
 #define KIND "macvtap"
 
-enum { MAC_GROUP_BIT = 1 };
+enum { MAC_GROUP_BIT = 1, INDEX_FIRST = 1 << 28, INDEX_HEX_CHARS = 7 };
 
 static const struct {
     NetMacvtapMode mode;
@@ -140,6 +140,17 @@ static bool is_same_kind(const Wanted *wanted, const NetLink *link)
 
 /* --- the node ------------------------------------------------------------------ */
 
+/* An index that no other namespace's macvtap is likely to have. */
+static unsigned choose_index(const char *name)
+{
+    struct stat st = {0};
+    (void)stat("/proc/self/ns/net", &st);
+    g_autofree char *text = g_strdup_printf("%s:%llu", name, (unsigned long long)st.st_ino);
+    g_autofree char *hash = g_compute_checksum_for_string(G_CHECKSUM_SHA256, text, -1);
+    hash[INDEX_HEX_CHARS] = '\0';
+    return INDEX_FIRST + (unsigned)g_ascii_strtoull(hash, NULL, 16);
+}
+
 static char *node_path(const NetLink *link)
 {
     return g_strdup_printf("/dev/tap%u", link->index);
@@ -195,6 +206,7 @@ static bool create_new(NetSocket *sock, const Wanted *wanted, GError **error)
                           .kind = KIND,
                           .tag = macvtap->owner_tag,
                           .mac = wanted->mac,
+                          .index = choose_index(macvtap->name),
                           .lower_index = wanted->lower->index,
                           .macvtap_mode = macvtap->mode};
     if (net_link_create(sock, &birth, &link, &problem)) {

@@ -13,9 +13,9 @@
  *   <interface type='ethernet'><mac address=MAC/><target dev=NAME managed='no'/>
  * finds that NAME is a macvtap, opens /dev/tap<index> itself, as root, once a queue, and hands QEMU
  * the descriptors. So the node keeps its owner (root, 0600); the MAC must be the link's. The node
- * is the kernel's (devtmpfs), there when the link is. Its name holds the index of the link within
- * its namespace, so two namespaces may claim the same: net_macvtap_create() opens it to see that it
- * is this link's, and refuses else.
+ * is the kernel's (devtmpfs), there when the link is. Its name holds the index of the link, which
+ * counts from 1 in each namespace while /dev is one for all: so we choose the index, from the name
+ * and the namespace, and open the node once to see that it is this link's.
  */
 typedef struct {
     const char *name;      /* <= 15 characters */
