@@ -116,7 +116,7 @@ static NetLinkChange link_difference(const Walk *walk, const NetLink *link)
         .group = is_new ? &no_group : NULL,
         .silences_ipv6 = !link->is_ipv6_silent,
         .stops_stp = link->has_stp,
-        .clears_delay = link->forward_delay != 0,
+        .settles_bridge = link->forward_delay || link->has_snooping,
     };
 }
 
@@ -132,8 +132,8 @@ static void tell_link(Walk *walk, const NetLink *link)
     if (change.silences_ipv6) {
         differ(walk, "makes link-local addresses of its own");
     }
-    if (change.stops_stp || change.clears_delay) {
-        differ(walk, "has STP on or a forward delay");
+    if (change.stops_stp || change.settles_bridge) {
+        differ(walk, "has STP, a forward delay or multicast snooping");
     }
     if (!link->is_up) {
         differ(walk, "is down");

@@ -27,9 +27,10 @@ char *net_bridge_name(const char *owner_tag);
 char *net_bridge_owner_tag(const char *store_id, const char *network);
 void net_bridge_mac(const char *owner_tag, uint8_t out[6]);
 
-/* Bridge (no STP, forward delay 0, accept_ra 0), addresses (IPv4 without broadcast, IPv6 without
- * DAD, its link-local one too when it has IPv6), route of ::1, route_localnet, forwarding as
- * net/bridge_forward.h says. Addresses that somebody added by hand stay. EXISTS: a link of that
+/* Bridge (no STP, forward delay 0, no multicast snooping: a guest that plays the querier could
+ * starve others of neighbour discovery; accept_ra 0), addresses (IPv4 without broadcast, IPv6
+ * without DAD, its link-local one too when it has IPv6), route of ::1, route_localnet, forwarding
+ * as net/bridge_forward.h says. Addresses that somebody added by hand stay. EXISTS: a link of that
  * name that is not ours. NET: a malformed name or tag, a group MAC. DENIED: no CAP_NET_ADMIN.
  * UNSUPPORTED: IPv6 is asked for and this kernel has none. Any number of processes may call it at
  * once. A crash leaves nothing without a mark (net/link_birth.h). 1-2 ms. */

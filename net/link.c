@@ -192,21 +192,39 @@ static bool put_ipv6_silent(NetMessage *msg)
     return true;
 }
 
-/* IFLA_LINKINFO { kind "bridge", data }: one setting of the bridge itself. */
-static bool put_bridge(NetMessage *msg, int attr_type, uint32_t value)
+typedef struct {
+    int type;
+    uint32_t value;
+    bool is_byte;
+} BridgeSetting;
+
+/* IFLA_LINKINFO { kind "bridge", data }: settings of the bridge itself. */
+static bool put_bridge(NetMessage *msg, const BridgeSetting *settings, gsize n)
 {
     struct nlattr *info = nla_nest_start(msg, IFLA_LINKINFO);
     if (!info || nla_put_string(msg, IFLA_INFO_KIND, "bridge") < 0) {
         return false;
     }
     struct nlattr *data = nla_nest_start(msg, IFLA_INFO_DATA);
-    if (!data || nla_put_u32(msg, attr_type, value) < 0) {
+    for (gsize i = 0; data && i < n; i++) {
+        int code = settings[i].is_byte
+                       ? nla_put_u8(msg, settings[i].type, (uint8_t)settings[i].value)
+                       : nla_put_u32(msg, settings[i].type, settings[i].value);
+        if (code < 0) {
+            return false;
+        }
+    }
+    if (!data) {
         return false;
     }
     nla_nest_end(msg, data);
     nla_nest_end(msg, info);
     return true;
 }
+
+static const BridgeSetting no_stp[] = {{.type = IFLA_BR_STP_STATE}};
+static const BridgeSetting as_wanted[] = {{.type = IFLA_BR_FORWARD_DELAY},
+                                          {.type = IFLA_BR_MCAST_SNOOPING, .is_byte = true}};
 
 static bool put_change(NetMessage *msg, const NetLinkChange *wanted)
 {
@@ -226,7 +244,7 @@ static bool put_change(NetMessage *msg, const NetLinkChange *wanted)
         return false;
     }
     return (!wanted->silences_ipv6 || put_ipv6_silent(msg)) &&
-           (!wanted->clears_delay || put_bridge(msg, IFLA_BR_FORWARD_DELAY, 0));
+           (!wanted->settles_bridge || put_bridge(msg, as_wanted, G_N_ELEMENTS(as_wanted)));
 }
 
 /* IFLA_LINKINFO { slave kind "bridge", slave data }: of a port, once it is one. */
@@ -268,7 +286,7 @@ static bool set_flags(NetSocket *sock, const NetLink *link, const NetLinkChange 
 static bool stop_stp(NetSocket *sock, const NetLink *link, GError **error)
 {
     g_autoptr(NetMessage) msg = new_message(RTM_NEWLINK, 0, link->index);
-    if (!msg || !put_bridge(msg, IFLA_BR_STP_STATE, 0)) {
+    if (!msg || !put_bridge(msg, no_stp, G_N_ELEMENTS(no_stp))) {
         return net_request_fail_memory(error);
     }
     return change(sock, msg, link, 0, "stop its STP", error);
@@ -277,7 +295,7 @@ static bool stop_stp(NetSocket *sock, const NetLink *link, GError **error)
 static bool has_settings(const NetLinkChange *wanted)
 {
     return wanted->mac || wanted->mtu || wanted->txqlen || wanted->bridge_index || wanted->group ||
-           wanted->silences_ipv6 || wanted->clears_delay;
+           wanted->silences_ipv6 || wanted->settles_bridge;
 }
 
 static bool has_flags(const NetLinkChange *wanted)

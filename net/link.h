@@ -45,10 +45,11 @@ typedef struct {
     bool has_carrier;
     bool is_tap, is_persistent, is_multi_queue; /* kind "tun" only */
     bool is_ipv6_silent; /* makes no link-local address of its own; also without IPv6 */
+    bool is_ipv6_off;    /* disable_ipv6; also without IPv6 */
     uid_t owner_uid;     /* (uid_t)-1: nobody in particular */
     gid_t owner_gid;
-    NetLinkPort port; /* of a bridge's port only */
-    bool has_stp;     /* kind "bridge" only */
+    NetLinkPort port;           /* of a bridge's port only */
+    bool has_stp, has_snooping; /* kind "bridge" only */
     uint32_t forward_delay;
     uint32_t macvtap_mode; /* kind "macvtap" only */
 } NetLink;
@@ -91,7 +92,7 @@ typedef struct {
     const uint32_t *group;        /* NULL: leave */
     const NetLinkPort *port;      /* hairpin and guard, the rest as a port has them. NULL: leave */
     bool silences_ipv6, sets_up, sets_down;
-    bool stops_stp, clears_delay; /* of a bridge: no STP, forward delay 0 */
+    bool stops_stp, settles_bridge; /* of a bridge: no STP; forward delay 0, no snooping */
 } NetLinkChange;
 
 bool net_link_change_is_empty(const NetLinkChange *change);

@@ -2,6 +2,7 @@
 
 #include <linux/if_link.h>
 #include <linux/if_tun.h>
+#include <linux/ipv6.h>
 #include <linux/rtnetlink.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -69,6 +70,7 @@ static void read_bridge(NetLink *link, struct nlattr *data)
     struct nlattr *attrs[IFLA_BR_MAX + 1];
     if (data && nla_parse_nested(attrs, IFLA_BR_MAX, data, NULL) >= 0) {
         link->has_stp = number(attrs[IFLA_BR_STP_STATE]) != 0;
+        link->has_snooping = is_on(attrs[IFLA_BR_MCAST_SNOOPING]);
         link->forward_delay = number(attrs[IFLA_BR_FORWARD_DELAY]);
     }
 }
@@ -119,17 +121,27 @@ static void read_info(NetLink *link, struct nlattr *info)
     }
 }
 
-/* IFLA_AF_SPEC { AF_INET6 { IFLA_INET6_ADDR_GEN_MODE } }: absent where the kernel has no IPv6. */
+/* IFLA_AF_SPEC { AF_INET6 { IFLA_INET6_ADDR_GEN_MODE, IFLA_INET6_CONF } }: absent where the kernel
+ * has no IPv6. */
 static void read_ipv6(NetLink *link, struct nlattr *families)
 {
     struct nlattr *attrs[IFLA_INET6_MAX + 1];
     struct nlattr *inet6 =
         families ? nla_find(nla_data(families), nla_len(families), AF_INET6) : NULL;
     link->is_ipv6_silent = true;
-    if (inet6 && nla_parse_nested(attrs, IFLA_INET6_MAX, inet6, NULL) >= 0 &&
-        attrs[IFLA_INET6_ADDR_GEN_MODE]) {
+    link->is_ipv6_off = true;
+    if (!inet6 || nla_parse_nested(attrs, IFLA_INET6_MAX, inet6, NULL) < 0) {
+        return;
+    }
+    if (attrs[IFLA_INET6_ADDR_GEN_MODE]) {
         link->is_ipv6_silent =
             nla_get_u8(attrs[IFLA_INET6_ADDR_GEN_MODE]) == IN6_ADDR_GEN_MODE_NONE;
+    }
+    struct nlattr *settings = attrs[IFLA_INET6_CONF]; /* an array of int */
+    if (settings && nla_len(settings) > DEVCONF_DISABLE_IPV6 * (int)sizeof(int32_t)) {
+        int32_t is_off = 0;
+        memcpy(&is_off, (const int32_t *)nla_data(settings) + DEVCONF_DISABLE_IPV6, sizeof is_off);
+        link->is_ipv6_off = is_off != 0;
     }
 }
 

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/rtnetlink.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -115,6 +116,45 @@ unsigned test_net_n_changes(int fd)
         n++;
     }
     return n;
+}
+
+static bool has_state(const char *name, const char *state)
+{
+    json_t *link = test_ip_link(name);
+    bool has = !strcmp(test_json_text(link, "operstate"), state);
+    json_decref(link);
+    return has;
+}
+
+static bool has_address(const char *address, const char *unused)
+{
+    (void)unused;
+    g_autofree char *routes = test_ip("-6 route show table local");
+    g_autofree char *wanted = g_strdup_printf("local %s ", address);
+    return routes && strstr(routes, wanted);
+}
+
+static void await(bool (*has)(const char *what, const char *state), const char *what,
+                  const char *state)
+{
+    gint64 end_us = g_get_monotonic_time() + 10L * G_USEC_PER_SEC;
+    autofd int watch = test_net_watch();
+    while (!has(what, state)) {
+        struct pollfd event = {.fd = watch, .events = POLLIN};
+        assert_true(g_get_monotonic_time() < end_us);
+        poll(&event, 1, 1000);
+        test_net_n_changes(watch);
+    }
+}
+
+void test_net_await_state(const char *name, const char *state)
+{
+    await(has_state, name, state);
+}
+
+void test_net_await_address(const char *address)
+{
+    await(has_address, address, NULL);
 }
 
 static int open_sysctl(const char *path, int flags)

@@ -30,6 +30,11 @@ int test_net_watch(void);
  */
 unsigned test_net_n_changes(int fd);
 
+/* Waits for what the kernel does by and by, from a work queue, and fails the test after 10 s: until
+ * the link's operstate is this ("UP", "DOWN"); until its IPv6 address is in use. */
+void test_net_await_state(const char *name, const char *state);
+void test_net_await_address(const char *address);
+
 /* One setting below /proc/sys/net/; path without that. -1: there is none. */
 int test_sysctl(const char *format, ...) G_GNUC_PRINTF(1, 2);
 void test_sysctl_set(const char *path, int value);

@@ -51,8 +51,10 @@ static int set_up(void **state)
                             .mtu = 1400};
     net_bridge_mac(TAG, f->bridge.mac);
     test_ip_run("link add up0 type veth peer name up1");
-    test_ip_run("link set up1 up");
-    test_ip_run("link set up0 up");
+    test_ip_run("link set up1 addrgenmode none up"); /* nothing that comes later by itself */
+    test_ip_run("link set up0 addrgenmode none up");
+    test_net_await_state("up0", "UP");
+    test_net_await_state("up1", "UP");
     test_ip_run("address add 192.0.2.2/24 dev up0");
     test_ip_run("address add 2001:db8::2/64 dev up0 nodad");
     test_ip_run("route add default via 192.0.2.1");
@@ -145,6 +147,12 @@ static void test_create_three_times_then_the_second_and_third_change_nothing(voi
 {
     Fixture *f = *state;
     assert_created(&f->bridge);
+    test_net_await_state(f->name, "DOWN"); /* no ports: no carrier */
+    char link_local[BASE_IP_TEXT_BYTES];
+    BaseIp address = base_ip_link_local_of_mac(f->bridge.mac);
+    test_net_await_address(base_ip_format(&address, link_local));
+    test_net_await_address("fd00:87::1");
+    test_net_await_address("2001:db8::2");
     autofd int watch = test_net_watch();
     g_autofree char *before = test_net_census();
     for (int i = 0; i < 2; i++) {
@@ -352,7 +360,8 @@ static bool has_router(void)
 static void hear_router(void)
 {
     autofd int watch = test_net_watch();
-    test_ip_run("address add fe80::99/64 dev up1 nodad");
+    test_ip_run("address replace fe80::99/64 dev up1 nodad");
+    test_ip_run("address replace fe80::98/64 dev up0 nodad");
     test_sysctl_set("ipv6/conf/up0/accept_ra", 1);
     test_sysctl_set("ipv6/conf/up0/accept_ra_from_local", 1); /* both ends are this host's */
     gint64 end_us = g_get_monotonic_time() + 10L * G_USEC_PER_SEC;

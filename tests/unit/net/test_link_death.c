@@ -60,7 +60,7 @@ static int set_up(void **state)
                               .mode = NET_MACVTAP_BRIDGE,
                               .mac = "52:54:00:12:34:57"};
     test_ip_run("link add br0 type bridge");
-    test_ip_run("link add low0 index 91000 type veth peer name low1");
+    test_ip_run("link add low0 type veth peer name low1");
     test_ip_run("link set low1 up");
     test_ip_run("link set low0 up");
     test_ip_run("address add 192.0.2.2/24 dev low0");

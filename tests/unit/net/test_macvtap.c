@@ -27,21 +27,17 @@ typedef struct {
     NetMacvtap macvtap;
 } Fixture;
 
-/* Indices of links count from 1 in each namespace, and /dev/tapN holds one: ours begin where no
- * other namespace of this host is likely to have a macvtap. */
-enum { FIRST_INDEX = 76001 };
-
 static int set_up(void **state)
 {
-    static int n_links;
     Fixture *f = g_new0(Fixture, 1);
     f->name = net_macvtap_name(UUID, 0);
     f->macvtap = (NetMacvtap){
         .name = f->name, .owner_tag = TAG, .lower = "low0", .mode = NET_MACVTAP_BRIDGE, .mac = MAC};
-    n_links += 100;
-    test_ip_run("link add low0 index %d mtu 1400 type veth peer name low1", FIRST_INDEX + n_links);
-    test_ip_run("link set low1 mtu 1400 up");
-    test_ip_run("link set low0 up");
+    test_ip_run("link add low0 mtu 1400 type veth peer name low1");
+    test_ip_run("link set low1 mtu 1400 addrgenmode none up");
+    test_ip_run("link set low0 addrgenmode none up");
+    test_net_await_state("low0", "UP");
+    test_net_await_state("low1", "UP");
     *state = f;
     return 0;
 }
@@ -129,6 +125,7 @@ static void test_create_three_times_then_the_second_and_third_change_nothing(voi
 {
     Fixture *f = *state;
     assert_created(&f->macvtap);
+    test_net_await_state(f->name, "UP");
     autofd int watch = test_net_watch();
     assert_created(&f->macvtap);
     assert_created(&f->macvtap);
