@@ -12,6 +12,8 @@ void cmd_say_error(const GError *error)
     fprintf(stderr, "vm-run: error[%s]: %s\n", base_error_row_of(error)->cls, text);
 }
 
+static void say(const char *prefix, const char *format, va_list args) G_GNUC_PRINTF(2, 0);
+
 static void say(const char *prefix, const char *format, va_list args)
 {
     g_autofree char *raw = g_strdup_vprintf(format, args);
