@@ -120,7 +120,8 @@ bool base_ip_is_multicast(const BaseIp *ip)
 static uint8_t byte_mask(unsigned n_bits, unsigned byte)
 {
     unsigned from = byte * 8;
-    return n_bits >= from + 8 ? 0xff : n_bits <= from ? 0 : (uint8_t)(0xff00 >> (n_bits - from));
+    unsigned mask = n_bits >= from + 8 ? 0xff : n_bits <= from ? 0 : 0xff00u >> (n_bits - from);
+    return (uint8_t)mask;
 }
 
 BaseCidr base_cidr_network(const BaseCidr *cidr)
