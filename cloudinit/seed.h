@@ -11,11 +11,13 @@
  * network-config v2 by MAC; user-data -> untouched. vendor.h has the parts of vendor-data.
  */
 typedef struct {
-    const char *mac; /* lower case */
-    bool is_dhcp4;
-    const char *const *addresses;   /* CIDR texts, NULL: none */
-    const char *gateway4;           /* NULL: none */
-    const char *const *nameservers; /* NULL: none */
+    const char *mac;                 /* lower case */
+    bool is_dhcp4;                   /* asks for its IPv4 address */
+    const char *const *addresses;    /* CIDR texts of IPv4 and IPv6, NULL: none */
+    const char *gateway4, *gateway6; /* of the default route, NULL: none */
+    const char *const *nameservers;  /* literals, NULL: none */
+    const char *domain;              /* where plain names are looked for, NULL: nowhere */
+    uint32_t mtu;                    /* 0: the usual one */
 } SeedNic;
 
 typedef struct {

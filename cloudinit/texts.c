@@ -110,23 +110,55 @@ static GBytes *meta_data_build(const SeedInput *input)
 /* --- network-config
  * ------------------------------------------------------------------------------- */
 
+static void add_route(json_t *routes, const char *to, const char *via)
+{
+    if (via) {
+        json_array_append_new(routes,
+                              json_pack("{s:s, s:o}", "to", to, "via", seed_json_string(via)));
+    }
+}
+
+/* Not "default" and not gateway4, gateway6: every renderer since cloud-init 22 takes the prefix. */
+static json_t *routes_json(const SeedNic *nic)
+{
+    json_t *routes = json_array();
+    add_route(routes, "0.0.0.0/0", nic->gateway4);
+    add_route(routes, "::/0", nic->gateway6);
+    return routes;
+}
+
+static json_t *nameservers_json(const SeedNic *nic)
+{
+    json_t *json = json_object();
+    if (nic->nameservers && nic->nameservers[0]) {
+        json_object_set_new(json, "addresses", json_strv(nic->nameservers));
+        if (nic->domain) {
+            json_object_set_new(json, "search", json_pack("[o]", seed_json_string(nic->domain)));
+        }
+    }
+    return json;
+}
+
+/* `value` is taken; an empty one is left out. */
+static void set_filled(json_t *object, const char *key, json_t *value)
+{
+    if (json_array_size(value) || json_object_size(value)) {
+        json_object_set(object, key, value);
+    }
+    json_decref(value);
+}
+
 static json_t *nic_json(const SeedNic *nic)
 {
     json_t *json = json_object();
     json_object_set_new(json, "match",
                         json_pack("{s:o}", "macaddress", seed_json_string(nic->mac)));
     json_object_set_new(json, "dhcp4", json_boolean(nic->is_dhcp4));
-    if (nic->addresses && nic->addresses[0]) {
-        json_object_set_new(json, "addresses", json_strv(nic->addresses));
-    }
-    if (nic->gateway4) {
-        json_t *route =
-            json_pack("{s:s, s:o}", "to", "0.0.0.0/0", "via", seed_json_string(nic->gateway4));
-        json_object_set_new(json, "routes", json_pack("[o]", route));
-    }
-    if (nic->nameservers && nic->nameservers[0]) {
-        json_object_set_new(json, "nameservers",
-                            json_pack("{s:o}", "addresses", json_strv(nic->nameservers)));
+    set_filled(json, "addresses", json_strv(nic->addresses));
+    set_filled(json, "routes", routes_json(nic));
+    set_filled(json, "nameservers", nameservers_json(nic));
+    if (nic->mtu) {
+        json_object_set_new(json, "mtu", json_integer(nic->mtu));
     }
     return json;
 }
