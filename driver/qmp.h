@@ -22,12 +22,10 @@ MachineQmp *machine_qmp_open(const char *socket_path, int timeout_ms, pid_t *out
 void machine_qmp_close(MachineQmp *qmp);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(MachineQmp, machine_qmp_close)
 
-/*
- * HMP `hostfwd_add netdev proto:addr:port-:guest`. proto: "tcp" or "udp"; host_addr: IPv4;
- * host_port 0: the next free one. out_port (may be NULL) is what `info usernet` shows afterwards.
- * PORT: proto or address are none; EXISTS: the port is taken; DENIED: not allowed to use it;
- * NOT_FOUND: no such netdev; HOST: QEMU said something else, or is gone; TIMEOUT.
- */
+/* One line for the human monitor; what it said, transfer full. HOST, TIMEOUT. */
+char *machine_qmp_command(MachineQmp *qmp, const char *line, GError **error);
+
+/* machine_host_forward_add() (driver/forward.h) over this monitor. */
 bool machine_qmp_forward(MachineQmp *qmp, const char *netdev, const char *proto,
                          const char *host_addr, uint16_t host_port, uint16_t guest_port,
                          uint16_t *out_port, GError **error);

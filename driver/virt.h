@@ -83,6 +83,8 @@ typedef struct {
     uint64_t disk_rd_bytes, disk_wr_bytes, disk_allocation_bytes;
 } VirtStats;
 bool virt_stats(VirtConn *conn, const char *uuid, VirtStats *out, GError **error);
+/* One line for QEMU's human monitor; what it said, transfer full. */
+char *virt_monitor(VirtConn *conn, const char *uuid, const char *line, GError **error);
 /* Plugs or unplugs the cable of the NIC with this MAC, of the running domain and of its definition;
  * idempotent. The host's tap stays up. NOT_FOUND: no such domain or NIC. */
 bool virt_set_link(VirtConn *conn, const char *uuid, const char *mac, bool is_up, GError **error);

@@ -274,3 +274,8 @@ char *virt_domain_xml(VirtConn *conn, const char *uuid, GError **error)
 {
     return call_string(conn, VIRT_OP_XML, &(VirtArgs){.uuid = uuid}, error);
 }
+
+char *virt_monitor(VirtConn *conn, const char *uuid, const char *line, GError **error)
+{
+    return call_string(conn, VIRT_OP_MONITOR, &(VirtArgs){.uuid = uuid, .text = line}, error);
+}

@@ -24,6 +24,7 @@ static const OpRow rows[] = {
     [VIRT_OP_AGENT_COMMAND] = {"ask guest agent", 5000},
     [VIRT_OP_STATS] = {"read statistics", 20000},
     [VIRT_OP_XML] = {"read domain XML", 20000},
+    [VIRT_OP_MONITOR] = {"ask QEMU's monitor", 20000},
     [VIRT_OP_SET_LINK] = {"set a link up or down", 20000},
     [VIRT_OP_NETWORK_BY_BRIDGE] = {"look for a network", 20000},
     [VIRT_OP_NETWORK_RESERVE] = {"reserve an address", 20000},

@@ -7,11 +7,11 @@
  * operations, all called in the same way, so that a call can be served in this process
  * (vm-run-libvirt.so) or sent to another one (vm-run-embed, driver/virt_wire.h). Answers are JSON
  * texts: FACTS  object (caps.c)     STATE  number (VirtState)     FIND  object or null     LIST
- * array of objects (inventory.c) AGENT_STATE  boolean       AGENT_COMMAND, XML  string    STATS
- * object (stats.c)  NETWORK_BY_BRIDGE, NETWORK_LEASE  object or null  NETWORK_RESERVE  string
+ * array of objects (inventory.c) AGENT_STATE  boolean       AGENT_COMMAND, XML, MONITOR  string
+ * STATS object (stats.c)  NETWORK_BY_BRIDGE, NETWORK_LEASE  object or null  NETWORK_RESERVE  string
  * (network.c)  others  true
  */
-#define VIRT_OPS_ABI 2
+#define VIRT_OPS_ABI 3
 
 typedef enum {
     VIRT_OP_FACTS,
@@ -28,6 +28,7 @@ typedef enum {
     VIRT_OP_AGENT_COMMAND, /* uuid, text, number: seconds */
     VIRT_OP_STATS,
     VIRT_OP_XML,
+    VIRT_OP_MONITOR,           /* uuid, text: a line of HMP */
     VIRT_OP_SET_LINK,          /* uuid, text: MAC, number: 1 up, 0 down */
     VIRT_OP_NETWORK_BY_BRIDGE, /* text: bridge */
     VIRT_OP_NETWORK_RESERVE, /* text: {"network", "mac", "ip", "hostname"}, the last two or null */

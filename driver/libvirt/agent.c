@@ -64,6 +64,24 @@ char *virt_op_agent_command(VirtPart *part, const VirtArgs *args, GError **error
     return answer;
 }
 
+/* A line of QEMU's human monitor over libvirt's own connection to it. */
+char *virt_op_monitor(VirtPart *part, const VirtArgs *args, GError **error)
+{
+    g_autoptr(virDomain) domain = virt_part_lookup(part, args->uuid, error);
+    char *said = NULL;
+    if (!domain) {
+        return NULL;
+    }
+    if (virDomainQemuMonitorCommand(domain, args->text, &said,
+                                    VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP) < 0) {
+        virt_error_set(error, "cannot ask QEMU's monitor");
+        return NULL;
+    }
+    char *answer = virt_answer(json_string(said ? said : ""));
+    free(said);
+    return answer;
+}
+
 /* Does it answer? */
 static bool is_agent_alive(virDomainPtr domain)
 {

@@ -19,6 +19,7 @@ static const VirtHandler handlers[] = {
     [VIRT_OP_AGENT_COMMAND] = virt_op_agent_command,
     [VIRT_OP_STATS] = virt_op_stats,
     [VIRT_OP_XML] = virt_op_xml,
+    [VIRT_OP_MONITOR] = virt_op_monitor,
     [VIRT_OP_SET_LINK] = virt_op_set_link,
     [VIRT_OP_NETWORK_BY_BRIDGE] = virt_op_network_by_bridge,
     [VIRT_OP_NETWORK_RESERVE] = virt_op_network_reserve,

@@ -38,6 +38,7 @@ char *virt_op_agent_state(VirtPart *part, const VirtArgs *args, GError **error);
 char *virt_op_agent_command(VirtPart *part, const VirtArgs *args, GError **error);
 char *virt_op_stats(VirtPart *part, const VirtArgs *args, GError **error);
 char *virt_op_xml(VirtPart *part, const VirtArgs *args, GError **error);
+char *virt_op_monitor(VirtPart *part, const VirtArgs *args, GError **error);
 char *virt_op_set_link(VirtPart *part, const VirtArgs *args, GError **error);
 char *virt_op_network_by_bridge(VirtPart *part, const VirtArgs *args, GError **error);
 char *virt_op_network_reserve(VirtPart *part, const VirtArgs *args, GError **error);
