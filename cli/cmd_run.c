@@ -40,11 +40,16 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Run, run_clear)
 
 /* --- before any effect ------------------------------------------------------------------------ */
 
-static bool has_user_network(const MachineSpec *spec)
+/* Will ssh have an address to go to: a forwarded port, or the guest's own that is known? */
+static bool has_known_address(const MachineSpec *spec)
 {
     for (guint i = 0; spec->networks && i < spec->networks->len; i++) {
         const SpecNetwork *network = spec->networks->pdata[i];
-        if (network->kind == SPEC_NET_USER || network->kind == SPEC_NET_AUTO) {
+        bool is_none =
+            network->kind == SPEC_NET_AUTO && g_strcmp0(g_getenv("VM_RUN_NETWORK"), "none") == 0;
+        bool is_foreign = network->kind == SPEC_NET_BRIDGE && !network->ip && !network->ip6;
+        if (!is_none && !is_foreign && network->kind != SPEC_NET_MACVTAP &&
+            network->kind != SPEC_NET_NONE) {
             return true;
         }
     }
@@ -68,7 +73,7 @@ static bool check_reachable(const Run *run, GError **error)
     bool needs_ssh = run->command || run->wait.wait == SPEC_WAIT_SSH;
     if (needs_ssh && !run->has_ssh) {
         return base_fail(error, VM_ERROR_CLI,
-                         "%s needs ssh, and the machine has no network of kind 'user'",
+                         "%s needs ssh, and no address of the machine is known before it boots",
                          run->command ? "a command for the guest" : "--wait ssh");
     }
     return true;
@@ -119,7 +124,7 @@ static bool complete(Run *run, MachineHost *look, BaseReport *report)
     }
     g_autoptr(GPtrArray) keys = cmd_describe_check(run->spec, report);
     (void)keys;
-    run->has_ssh = has_user_network(run->spec);
+    run->has_ssh = has_known_address(run->spec);
     return !base_report_n_errors(report);
 }
 

@@ -46,15 +46,20 @@ static void print_status(const MachineView *view)
     }
 }
 
+/* "default 192.168.77.23 fd00::23 52:54:00:12:34:56 vmtabc on vmbabc": what there is of it. */
 static void print_nics(const MachineView *view)
 {
     for (guint i = 0; i < view->nics->len; i++) {
         const MachineNic *nic = view->nics->pdata[i];
-        g_autofree char *text = g_strdup_printf("%s%s%s%s%s%s%s", nic->kind, nic->bridge ? " " : "",
-                                                nic->bridge ? nic->bridge : "", nic->mac ? " " : "",
-                                                nic->mac ? nic->mac : "", nic->tap ? " " : "",
-                                                nic->tap ? nic->tap : "");
-        print_text("network", text);
+        const char *const parts[] = {nic->ip4, nic->ip6, nic->mac, nic->tap};
+        g_autoptr(GString) text = g_string_new(nic->network ? nic->network : nic->kind);
+        for (gsize k = 0; k < G_N_ELEMENTS(parts); k++) {
+            g_string_append_printf(text, "%s%s", parts[k] ? " " : "", parts[k] ? parts[k] : "");
+        }
+        const char *below = nic->bridge ? nic->bridge : nic->macvtap;
+        g_string_append_printf(text, "%s%s%s", below ? " on " : "", below ? below : "",
+                               nic->is_link_down ? " (link down)" : "");
+        print_text("network", text->str);
     }
 }
 

@@ -1,6 +1,7 @@
 #include "cli/launch.h"
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "cli/progress.h"
@@ -65,6 +66,7 @@ static bool start(const CmdLaunch *launch, CmdProgress *progress, uint64_t origi
         .is_rm = launch->is_rm,
         .is_new = launch->spec != NULL,
         .shown = launch->name,
+        .network = g_getenv("VM_RUN_NETWORK"),
     };
     bool is_started =
         machine_launch(launch->host, launch->name, launch->spec, &options, &callbacks, error);
@@ -85,6 +87,21 @@ static void say_accel(const CmdLaunch *launch, const MachineView *view, const Ma
     cmd_say_warning(launch->context, "machine '%s' is emulated (TCG), which is slow: %s",
                     launch->name,
                     facts->kvm_reason ? facts->kvm_reason : "libvirt offers no KVM here");
+}
+
+static bool is_auto(const MachineSpec *spec)
+{
+    const SpecNetwork *first = spec && spec->networks->len ? spec->networks->pdata[0] : NULL;
+    return first && first->kind == SPEC_NET_AUTO;
+}
+
+/* Root's machines are on a network of their own, unless something is in the way; others' never. */
+static void say_network(const CmdLaunch *launch, const MachineView *view)
+{
+    if (geteuid() == 0 && view->net_reason && is_auto(launch->spec)) {
+        cmd_say_note(launch->context, "machine '%s' is on the user network, not on 'default': %s",
+                     launch->name, view->net_reason);
+    }
 }
 
 static uint64_t deadline_of(const CmdLaunch *launch, const MachineSpec *spec, uint64_t origin_ms)
@@ -157,6 +174,7 @@ bool cmd_launch(const CmdLaunch *launch, bool *out_is_up, GError **error)
         return false;
     }
     say_accel(launch, known.view, known.spec);
+    say_network(launch, known.view);
     CmdFollow how = {.origin_ms = origin_ms};
     return launch->wait.wait == SPEC_WAIT_STARTED || follow(launch, progress, &known, &how, error);
 }

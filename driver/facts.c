@@ -1,15 +1,18 @@
 #include "driver/facts.h"
 
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/kvm.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <sys/sysinfo.h>
 #include <unistd.h>
 #include "base/fd.h"
 #include "driver/firmware.h"
 #include "driver/qemu_user.h"
+#include "net/nft.h"
 
 #define KVM_NODE "/dev/kvm"
 
@@ -78,6 +81,33 @@ static bool probe_kvm_open(const QemuUser *user, bool has_cpu_virt)
     return machine >= 0;
 }
 
+/* The effective capabilities of this thread, as capabilities(7) numbers them. */
+static bool has_capability(unsigned number)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {0};
+    return syscall(SYS_capget, &header, data) == 0 &&
+           (data[CAP_TO_INDEX(number)].effective & CAP_TO_MASK(number)) != 0;
+}
+
+static bool has_program(const char *name)
+{
+    g_autofree char *found = g_find_program_in_path(name);
+    g_autofree char *usual = g_build_filename("/usr/sbin", name, NULL);
+    return found || access(usual, X_OK) == 0;
+}
+
+static void probe_network(HostFacts *facts)
+{
+    uint32_t generation;
+    facts->has_net_admin = has_capability(CAP_NET_ADMIN);
+    facts->has_tun = access("/dev/net/tun", F_OK) == 0;
+    facts->has_nft = facts->has_net_admin && net_nft_generation(&generation, NULL);
+    facts->has_dnsmasq = has_program("dnsmasq");
+    autofd int vhost = open("/dev/vhost-net", O_RDWR | O_CLOEXEC);
+    facts->has_vhost_net = vhost >= 0;
+}
+
 void host_facts_probe_local(HostFacts *facts)
 {
     cpu_set_t set;
@@ -93,6 +123,7 @@ void host_facts_probe_local(HostFacts *facts)
     facts->can_open_kvm = facts->has_dev_kvm && probe_kvm_open(&user, facts->has_cpu_virt);
     facts->n_cpus = sched_getaffinity(0, sizeof set, &set) == 0 ? (unsigned)CPU_COUNT(&set) : 1;
     facts->memory_bytes = sysinfo(&info) == 0 ? (uint64_t)info.totalram * info.mem_unit : 0;
+    probe_network(facts);
     machine_firmware_find(NULL, &firmware);
     g_free(facts->uefi_code);
     g_free(facts->uefi_vars);
@@ -130,4 +161,28 @@ void host_facts_judge_kvm(HostFacts *facts)
     g_free(facts->kvm_reason);
     facts->kvm_reason = kvm_reason(facts);
     facts->is_kvm_usable = !facts->kvm_reason;
+}
+
+char *host_facts_network_reason(const HostFacts *facts)
+{
+    bool is_local = facts->kind == VIRT_KIND_EMBED || facts->kind == VIRT_KIND_SYSTEM ||
+                    facts->kind == VIRT_KIND_SESSION;
+    const struct {
+        bool is_well;
+        const char *reason;
+    } rows[] = {
+        {is_local, "libvirt is not on this host"},
+        {facts->is_root, "it needs root"},
+        {facts->has_net_admin, "it needs the capability CAP_NET_ADMIN"},
+        {facts->is_netns_shared, "libvirtd lives in another network namespace"},
+        {facts->has_tun, "/dev/net/tun is missing: the module tun is not loaded"},
+        {facts->has_nft, "the kernel has no nf_tables: the module nf_tables is not loaded"},
+        {facts->has_dnsmasq, "dnsmasq is not installed"},
+    };
+    for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++) {
+        if (!rows[i].is_well) {
+            return g_strdup(rows[i].reason);
+        }
+    }
+    return NULL;
 }

@@ -36,6 +36,12 @@ typedef struct {
     uid_t qemu_uid;
     gid_t qemu_gid;
     bool is_netns_shared; /* QEMU will see links that we make */
+    /* networks */
+    bool has_net_admin; /* CAP_NET_ADMIN: links, addresses and rules can be made */
+    bool has_tun;       /* /dev/net/tun exists */
+    bool has_nft;       /* the kernel answers for nf_tables */
+    bool has_dnsmasq;   /* is installed */
+    bool has_vhost_net; /* /dev/vhost-net opens */
     unsigned n_cpus;
     uint64_t memory_bytes;
 } HostFacts;
@@ -49,5 +55,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(HostFacts, host_facts_free)
 void host_facts_probe_local(HostFacts *facts);
 /* Sets is_kvm_usable and kvm_reason from the four facts above it. */
 void host_facts_judge_kvm(HostFacts *facts);
+/* Why managed networks can't be used here: one sentence, transfer full; NULL: they can. */
+char *host_facts_network_reason(const HostFacts *facts);
 /* Does this text of /proc/cpuinfo list vmx or svm? */
 bool host_facts_cpu_has_virt(const char *cpuinfo);

@@ -10,6 +10,10 @@
 #include "base/fd.h"
 #include "driver/step.h"
 #include "driver/watch.h"
+#include "net/macvtap.h"
+#include "net/network.h"
+#include "net/rules.h"
+#include "net/shape.h"
 #include "net/tap.h"
 
 /*
@@ -20,6 +24,7 @@
  */
 
 #define END_WAIT_MS 15000
+#define LOCK_MS     20000
 
 typedef struct {
     MachineHost *host;
@@ -57,7 +62,7 @@ static const char *what_is_cut_off(const Journal *journal, bool is_ended)
         return "unfinished start";
     }
     if (journal->is_open) {
-        return "unfinished removal";
+        return journal->op == JOURNAL_UPDATE ? "unfinished change" : "unfinished removal";
     }
     return is_ended ? "ended unseen" : NULL;
 }
@@ -226,23 +231,37 @@ static bool is_owned(const Gc *gc, const char *mark)
     return false;
 }
 
-/* Taps: the mark is "vm-run:<store id>:<machine uuid>:<nic>". */
+static bool remove_link(const char *name, const char *tag, GError **error)
+{
+    return g_str_has_prefix(name, "vmm")
+               ? net_macvtap_remove(name, tag, error)
+               : net_shape_remove(name, tag, error) && net_tap_remove(name, tag, error);
+}
+
+/* Taps and macvtaps: the mark is "vm-run:<store id>:<machine uuid>:<nic>". */
 static void collect_links(Gc *gc)
 {
     g_autoptr(MachineIdent) ident = machine_ident_new(gc->host->store->dir, "x");
     g_autofree char *prefix = g_strdup_printf("vm-run:%s:", ident->store_id);
+    g_autofree char *networks = g_strdup_printf("%snet:", prefix); /* bridges: the networks' own */
     g_autoptr(GPtrArray) links = net_tap_list(NULL);
     for (unsigned i = 0; links && i < links->len; i++) {
         g_auto(GStrv) parts = g_strsplit(g_ptr_array_index(links, i), " ", 2);
         const char *tag = parts[0] ? parts[1] : NULL;
-        if (!tag || !g_str_has_prefix(tag, prefix) || is_owned(gc, tag + strlen(prefix))) {
+        if (!tag || !g_str_has_prefix(tag, prefix) || g_str_has_prefix(tag, networks) ||
+            is_owned(gc, tag + strlen(prefix))) {
             continue;
         }
         GError *problem = NULL;
         if (!gc->is_dry_run) {
-            net_tap_remove(parts[0], tag, &problem);
+            remove_link(parts[0], tag, &problem);
         }
         note(gc, g_strdup_printf("link '%s'", parts[0]), "removed", problem);
+    }
+    g_autoptr(GPtrArray) untagged = net_macvtap_sweep(gc->is_dry_run, NULL);
+    for (unsigned i = 0; untagged && i < untagged->len; i++) {
+        note(gc, g_strdup_printf("link '%s'", (char *)g_ptr_array_index(untagged, i)), "removed",
+             NULL);
     }
 }
 
@@ -251,12 +270,14 @@ static void collect_run_dirs(Gc *gc)
 {
     g_autoptr(MachineIdent) ident = machine_ident_new(gc->host->store->dir, "x");
     g_autofree char *prefix = g_strdup_printf("%s.", ident->store_id);
+    g_autofree char *networks = g_strdup_printf("%snet.", prefix); /* dnsmasq's files */
     g_autofree char *parent = machine_store_run_parent(gc->host->store);
     autofd int parent_fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     int fd = parent_fd < 0 ? -1 : openat(parent_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *dir = fd < 0 ? NULL : fdopendir(fd);
     for (struct dirent *entry; dir && (entry = readdir(dir));) {
-        if (!g_str_has_prefix(entry->d_name, prefix) || is_owned(gc, entry->d_name)) {
+        if (!g_str_has_prefix(entry->d_name, prefix) || g_str_has_prefix(entry->d_name, networks) ||
+            is_owned(gc, entry->d_name)) {
             continue;
         }
         GError *problem = NULL;
@@ -279,6 +300,9 @@ static void collect_locks(Gc *gc)
             continue;
         }
         g_autofree char *name = g_strndup(entry->d_name, strlen(entry->d_name) - strlen(".lock"));
+        if (strchr(name, '.')) {
+            continue; /* a network's: no machine's name has a dot */
+        }
         if (machine_store_has(gc->host->store, name)) {
             continue;
         }
@@ -294,6 +318,94 @@ static void collect_locks(Gc *gc)
     }
 }
 
+/* --- networks --------------------------------------------------------------------------------- */
+
+static bool is_there(const char *uuid, void *data)
+{
+    const Gc *gc = data;
+    g_auto(GStrv) names = machine_store_names(gc->host->store, NULL);
+    for (unsigned i = 0; names && names[i]; i++) {
+        g_autoptr(MachineIdent) ident = machine_ident_new(gc->host->store->dir, names[i]);
+        if (strcmp(ident->uuid, uuid) == 0) {
+            return true;
+        }
+    }
+    return !names; /* unknown: then it stays */
+}
+
+static bool is_running(const char *uuid, void *data)
+{
+    return is_owned(data, uuid);
+}
+
+/* Owners whose rules are right: each NIC of what runs, and the networks. Under the rules' lock: who
+ * writes some has its lease by then. */
+static GHashTable *owners_new(const Gc *gc, NetStore *store, const char *store_id)
+{
+    GHashTable *owners = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    g_auto(GStrv) names = net_store_names(store, NULL);
+    for (unsigned i = 0; names && names[i]; i++) {
+        g_autoptr(NetNetwork) network = net_network_peek(store, names[i], NULL);
+        const GPtrArray *members = network ? net_network_members(network, NULL) : NULL;
+        g_hash_table_add(owners, g_strdup_printf("%s:net:%s", store_id, names[i]));
+        for (unsigned k = 0; members && k < members->len; k++) {
+            const NetMember *member = g_ptr_array_index(members, k);
+            g_auto(GStrv) parts = g_strsplit(member->owner, ":", 3);
+            if (parts[0] && parts[1] && is_owned(gc, parts[1])) {
+                g_hash_table_add(owners, g_strdup(member->owner));
+            }
+        }
+    }
+    return owners;
+}
+
+static void note_text(Gc *gc, const char *text)
+{
+    const char *colon = strstr(text, ": ");
+    note(gc, colon ? g_strndup(text, (size_t)(colon - text)) : g_strdup(text),
+         colon ? colon + 2 : "removed", NULL);
+}
+
+static void sweep_rules(Gc *gc, NetStore *store)
+{
+    GError *problem = NULL;
+    g_autoptr(MachineIdent) ident = machine_ident_new(gc->host->store->dir, "x");
+    g_autoptr(NetRulesLock) lock = net_rules_lock(LOCK_MS, &problem);
+    g_autoptr(GHashTable) owners = lock ? owners_new(gc, store, ident->store_id) : NULL;
+    g_autoptr(GPtrArray) removed = NULL;
+    if (lock) {
+        net_rules_sweep(ident->store_id, owners, gc->is_dry_run, &removed, &problem);
+    }
+    for (unsigned i = 0; removed && i < removed->len; i++) {
+        note_text(gc, g_ptr_array_index(removed, i));
+    }
+    if (problem) {
+        note(gc, g_strdup("rules of nf_tables"), "looked at", problem);
+    }
+}
+
+static void collect_networks(Gc *gc)
+{
+    g_autofree char *folder = g_build_filename(gc->host->store->dir, "networks", NULL);
+    if (geteuid() != 0 || access(folder, F_OK) < 0) {
+        return; /* there never was one */
+    }
+    GError *problem = NULL;
+    NetStore *store = machine_host_nets(gc->host, &problem);
+    NetGcMachines machines = {is_there, is_running, gc};
+    g_autoptr(GPtrArray) done =
+        store ? net_store_gc(store, &machines, gc->is_dry_run, &problem) : NULL;
+    for (unsigned i = 0; done && i < done->len; i++) {
+        note_text(gc, g_ptr_array_index(done, i));
+    }
+    if (problem) {
+        note(gc, g_strdup("networks"), "looked at", problem);
+    }
+    if (store) {
+        sweep_rules(gc, store);
+    }
+}
+
 GPtrArray *machine_gc(MachineHost *host, bool is_dry_run, GError **error)
 {
     Gc gc = {host, is_dry_run, g_ptr_array_new_with_free_func(gc_item_free), false};
@@ -306,6 +418,7 @@ GPtrArray *machine_gc(MachineHost *host, bool is_dry_run, GError **error)
     collect_domains(&gc, &problem);
     machine_host_release(host);
     collect_links(&gc);
+    collect_networks(&gc);
     collect_run_dirs(&gc);
     collect_locks(&gc);
     if (problem) {

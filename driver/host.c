@@ -35,6 +35,7 @@ void machine_host_free(MachineHost *host)
 {
     if (host) {
         machine_host_release(host);
+        net_store_close(host->nets);
         machine_store_close(host->store);
         g_free(host->connect);
         g_free(host);
@@ -68,6 +69,15 @@ void machine_host_release(MachineHost *host)
     machine_connection_close(host->connection);
     host->connection = NULL;
     g_clear_pointer(&host->uri, g_free);
+}
+
+NetStore *machine_host_nets(MachineHost *host, GError **error)
+{
+    if (!host->nets) {
+        g_autoptr(MachineIdent) ident = machine_ident_new(host->store->dir, "");
+        host->nets = net_store_open(host->store->dir, ident->store_id, error);
+    }
+    return host->nets;
 }
 
 HostFacts *machine_host_facts(MachineHost *host, GError **error)
@@ -121,12 +131,13 @@ void machine_boot_free(MachineBoot *boot)
         g_free(boot->started);
         g_free(boot->boot_id);
         g_free(boot->command);
+        g_free(boot->ssh_addr);
         g_ptr_array_unref(boot->forwards);
         g_free(boot);
     }
 }
 
-bool machine_boot_save(int dirfd, const MachineBoot *boot, GError **error)
+char *machine_boot_to_json(const MachineBoot *boot)
 {
     json_t *forwards = json_array();
     for (unsigned i = 0; i < boot->forwards->len; i++) {
@@ -135,17 +146,23 @@ bool machine_boot_save(int dirfd, const MachineBoot *boot, GError **error)
                                                   "host_addr", f->host_addr, "host_port",
                                                   f->host_port, "guest_port", f->guest_port));
     }
-    json_t *root =
-        json_pack("{s:i,s:I,s:I,s:s,s:s,s:s,s:b,s:i,s:I,s:o,s:i}", "v", 1, "boot",
-                  (json_int_t)boot->boot, "start_ms", (json_int_t)boot->start_ms, "started",
-                  boot->started, "boot_id", boot->boot_id, "command", boot->command, "is_rm",
-                  boot->is_rm, "qemu_pid", (int)boot->qemu_pid, "qemu_start",
-                  (json_int_t)boot->qemu_start, "forwards", forwards, "ssh_port", boot->ssh_port);
+    json_t *root = json_pack("{s:i,s:I,s:I,s:s,s:s,s:s,s:b,s:i,s:I,s:o,s:i,s:s*}", "v", 1, "boot",
+                             (json_int_t)boot->boot, "start_ms", (json_int_t)boot->start_ms,
+                             "started", boot->started, "boot_id", boot->boot_id, "command",
+                             boot->command, "is_rm", boot->is_rm, "qemu_pid", (int)boot->qemu_pid,
+                             "qemu_start", (json_int_t)boot->qemu_start, "forwards", forwards,
+                             "ssh_port", boot->ssh_port, "ssh_addr", boot->ssh_addr);
     char *text = json_dumps(root, JSON_COMPACT);
     json_decref(root);
-    bool is_ok = base_file_write_whole(dirfd, "boot.json", text, strlen(text), 0600, error);
+    char *out = g_strdup(text);
     free(text);
-    return is_ok;
+    return out;
+}
+
+bool machine_boot_save(int dirfd, const MachineBoot *boot, GError **error)
+{
+    g_autofree char *text = machine_boot_to_json(boot);
+    return base_file_write_whole(dirfd, "boot.json", text, strlen(text), 0600, error);
 }
 
 static void load_forwards(MachineBoot *boot, const json_t *list)
@@ -163,6 +180,25 @@ static void load_forwards(MachineBoot *boot, const json_t *list)
     }
 }
 
+MachineBoot *machine_boot_from_json(const char *text)
+{
+    json_t *root = json_loads(text, 0, NULL);
+    MachineBoot *boot = machine_boot_new();
+    boot->boot = (unsigned)json_integer_value(json_object_get(root, "boot"));
+    boot->start_ms = (uint64_t)json_integer_value(json_object_get(root, "start_ms"));
+    boot->started = g_strdup(json_string_value(json_object_get(root, "started")));
+    boot->boot_id = g_strdup(json_string_value(json_object_get(root, "boot_id")));
+    boot->command = g_strdup(json_string_value(json_object_get(root, "command")));
+    boot->is_rm = json_is_true(json_object_get(root, "is_rm"));
+    boot->qemu_pid = (pid_t)json_integer_value(json_object_get(root, "qemu_pid"));
+    boot->qemu_start = (uint64_t)json_integer_value(json_object_get(root, "qemu_start"));
+    boot->ssh_port = (uint16_t)json_integer_value(json_object_get(root, "ssh_port"));
+    boot->ssh_addr = g_strdup(json_string_value(json_object_get(root, "ssh_addr")));
+    load_forwards(boot, json_object_get(root, "forwards"));
+    json_decref(root);
+    return boot;
+}
+
 MachineBoot *machine_boot_load(int dirfd, GError **error)
 {
     GError *problem = NULL;
@@ -175,20 +211,7 @@ MachineBoot *machine_boot_load(int dirfd, GError **error)
         }
         return NULL;
     }
-    json_t *root = json_loads(text, 0, NULL);
-    MachineBoot *boot = machine_boot_new();
-    boot->boot = (unsigned)json_integer_value(json_object_get(root, "boot"));
-    boot->start_ms = (uint64_t)json_integer_value(json_object_get(root, "start_ms"));
-    boot->started = g_strdup(json_string_value(json_object_get(root, "started")));
-    boot->boot_id = g_strdup(json_string_value(json_object_get(root, "boot_id")));
-    boot->command = g_strdup(json_string_value(json_object_get(root, "command")));
-    boot->is_rm = json_is_true(json_object_get(root, "is_rm"));
-    boot->qemu_pid = (pid_t)json_integer_value(json_object_get(root, "qemu_pid"));
-    boot->qemu_start = (uint64_t)json_integer_value(json_object_get(root, "qemu_start"));
-    boot->ssh_port = (uint16_t)json_integer_value(json_object_get(root, "ssh_port"));
-    load_forwards(boot, json_object_get(root, "forwards"));
-    json_decref(root);
-    return boot;
+    return machine_boot_from_json(text);
 }
 
 int machine_boot_open_qemu(const MachineBoot *boot)

@@ -3,6 +3,7 @@
 #include "driver/journal.h"
 #include "driver/machine.h"
 #include "driver/plan.h"
+#include "net/network.h"
 
 /* Inside driver/ only: what a MachineHost is made of, and the files of a machine. */
 struct MachineHost {
@@ -10,6 +11,7 @@ struct MachineHost {
     char *connect;                 /* as asked for, NULL: the usual choice */
     MachineConnection *connection; /* NULL while nothing needs it */
     char *uri;                     /* of the connection */
+    NetStore *nets;                /* NULL while nothing needs it */
 };
 
 /* The connection for `uri` (NULL: the usual choice), opened at the first call; borrowed until
@@ -17,6 +19,9 @@ struct MachineHost {
 VirtConn *machine_host_virt(MachineHost *host, const char *uri, GError **error);
 /* Gives the connection back: before every wait. */
 void machine_host_release(MachineHost *host);
+
+/* The networks of this state directory, opened at the first call; borrowed. */
+NetStore *machine_host_nets(MachineHost *host, GError **error);
 
 /* boot.json: what belongs to one boot. It exists from the start of a start until everything of that
  * boot is undone. */
@@ -30,11 +35,14 @@ typedef struct {
     pid_t qemu_pid;      /* 0: not known yet */
     uint64_t qemu_start; /* ticks */
     GPtrArray *forwards; /* of MachineForward */
+    char *ssh_addr;      /* the guest's own address; NULL: 127.0.0.1, forwarded */
     uint16_t ssh_port;   /* 0: none */
 } MachineBoot;
 MachineBoot *machine_boot_new(void);
 void machine_boot_free(MachineBoot *boot);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(MachineBoot, machine_boot_free)
+char *machine_boot_to_json(const MachineBoot *boot); /* transfer full */
+MachineBoot *machine_boot_from_json(const char *text);
 bool machine_boot_save(int dirfd, const MachineBoot *boot, GError **error);
 /* NULL without error: no boot.json. */
 MachineBoot *machine_boot_load(int dirfd, GError **error);
@@ -68,6 +76,9 @@ bool machine_undo(MachineHost *host, const MachinePlan *plan, int dirfd, const U
 /* With the lock held: finishes or rolls back what a crash cut off. out_was_removed: the machine is
  * gone now. */
 bool machine_recover(MachineHost *host, const char *name, bool *out_was_removed, GError **error);
+
+/* With the lock held: finishes or takes back a live change that was cut off; none: true. */
+bool machine_update_finish(MachineHost *host, const char *name, int dirfd, GError **error);
 
 /* Ends this boot's QEMU: SIGTERM, then SIGKILL after 5 s; success when it is gone. */
 bool machine_qemu_end(const MachineBoot *boot, GError **error);

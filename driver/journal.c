@@ -13,7 +13,7 @@
 
 static const char *const op_names[] = {
     [JOURNAL_NONE] = "none", [JOURNAL_START_NEW] = "start-new", [JOURNAL_START] = "start",
-    [JOURNAL_END] = "end",   [JOURNAL_DESTROY] = "destroy",
+    [JOURNAL_END] = "end",   [JOURNAL_DESTROY] = "destroy",     [JOURNAL_UPDATE] = "update",
 };
 G_STATIC_ASSERT(G_N_ELEMENTS(op_names) == JOURNAL_N);
 

@@ -6,8 +6,9 @@
 /*
  * The journal of one machine: what is being done to it right now, written before each effect and
  * durable (fdatasync). It says after a crash what has to be undone: an open START of a new machine
- * is rolled back whole, of an older one to "stopped"; an open END or DESTROY is done again. Each
- * operation begins a new file (written whole, renamed), so it never grows.
+ * is rolled back whole, of an older one to "stopped"; an open END or DESTROY is done again; an open
+ * UPDATE is taken back, or finished, by machine_update_finish(). Each operation begins a new file
+ * (written whole, renamed), so it never grows.
  */
 typedef enum {
     JOURNAL_NONE,
@@ -15,6 +16,7 @@ typedef enum {
     JOURNAL_START,
     JOURNAL_END,
     JOURNAL_DESTROY,
+    JOURNAL_UPDATE, /* a live change: what runs goes on */
     JOURNAL_N
 } JournalOp;
 

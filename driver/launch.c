@@ -26,10 +26,11 @@ static char *request_text(MachineHost *host, const char *name, const MachineSpec
                           const MachineStartOptions *options)
 {
     g_autofree char *spec_json = spec ? spec_machine_to_json(spec) : NULL;
-    json_t *root = json_pack("{s:i,s:s,s:s*,s:s,s:s*,s:s*,s:b,s:b,s:s*}", "v", 1, "state_dir",
-                             host->store->dir, "connect", host->connect, "name", name, "spec",
-                             spec_json, "command", options->command, "is_rm", options->is_rm,
-                             "is_new", options->is_new, "cache_dir", options->cache_dir);
+    json_t *root =
+        json_pack("{s:i,s:s,s:s*,s:s,s:s*,s:s*,s:b,s:b,s:s*,s:s*}", "v", 1, "state_dir",
+                  host->store->dir, "connect", host->connect, "name", name, "spec", spec_json,
+                  "command", options->command, "is_rm", options->is_rm, "is_new", options->is_new,
+                  "cache_dir", options->cache_dir, "network", options->network);
     char *text = json_dumps(root, JSON_COMPACT);
     json_decref(root);
     if (spec_json) {
@@ -225,6 +226,7 @@ static bool start_requested(const json_t *request, Starter *starter, GError **er
         .is_rm = json_is_true(json_object_get(request, "is_rm")),
         .is_new = json_is_true(json_object_get(request, "is_new")),
         .cache_dir = json_string_value(json_object_get(request, "cache_dir")),
+        .network = json_string_value(json_object_get(request, "network")),
     };
     MachineCallbacks callbacks = {send_progress, asker_is_gone, starter};
     return machine_start(host, name, spec, &options, &callbacks, error);

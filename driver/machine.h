@@ -38,9 +38,14 @@ const char *machine_status_name(MachineStatus status);
 typedef struct {
     char *proto, *host_addr;
     uint16_t host_port, guest_port;
-} MachineForward;
+} MachineForward; /* host_addr "*": all addresses of this host */
 typedef struct {
-    char *kind, *mac, *bridge, *tap;
+    char *kind;    /* "user", "bridge", "managed", "macvtap" */
+    char *network; /* its name; NULL: user network, macvtap */
+    char *mac, *bridge, *tap;
+    char *macvtap;   /* the link below it, kind macvtap */
+    char *ip4, *ip6; /* NULL: not known */
+    bool is_link_down;
 } MachineNic;
 
 typedef struct {
@@ -50,6 +55,8 @@ typedef struct {
     char *created, *started; /* RFC 3339, started NULL: never */
     uint64_t uptime_s;       /* running: since QEMU's start */
     char *uri, *accel, *image, *image_format;
+    char
+        *net_reason; /* why the user network was chosen where nothing was asked, NULL: it was not */
     unsigned cpus;
     uint64_t memory_bytes, disk_bytes;
     char *hostname, *login_user;
@@ -79,6 +86,8 @@ typedef struct {
     bool is_rm;            /* remove the machine when it ends */
     bool is_new;           /* run: a machine of that name must not exist; start: it must */
     const char *cache_dir; /* for fetched images, NULL: STATE/cache/images */
+    const char *network;   /* what a NIC of kind auto is: "user", "none" or a network's name; NULL:
+                              the   network `default` where this host can have it, else `user` */
     const char *shown;     /* kept for messages */
 } MachineStartOptions;
 

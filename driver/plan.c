@@ -3,8 +3,6 @@
 #include <string.h>
 
 #include "cloudinit/seed.h"
-#include "net/port.h"
-#include "net/tap.h"
 #include "schemas/spec.h"
 
 /*
@@ -14,8 +12,9 @@
  */
 
 static const char *const step_names[] = {
-    [STEP_DIRECTORY] = "directory", [STEP_DISK] = "disk",       [STEP_SEED] = "seed",
-    [STEP_RUN_DIR] = "run-dir",     [STEP_TAP] = "tap",         [STEP_DEFINE] = "define",
+    [STEP_DIRECTORY] = "directory", [STEP_LEASE] = "lease",     [STEP_DISK] = "disk",
+    [STEP_SEED] = "seed",           [STEP_RUN_DIR] = "run-dir", [STEP_NETWORK] = "network",
+    [STEP_FILTER] = "filter",       [STEP_TAP] = "tap",         [STEP_DEFINE] = "define",
     [STEP_BOOT] = "boot",           [STEP_FORWARD] = "forward", [STEP_WATCH] = "watch",
 };
 G_STATIC_ASSERT(G_N_ELEMENTS(step_names) == STEP_N);
@@ -38,11 +37,13 @@ static void plan_disk_free(void *data)
 static void plan_nic_free(void *data)
 {
     PlanNic *nic = data;
-    g_free(nic->mac);
-    g_free(nic->bridge);
-    g_free(nic->tap);
-    g_free(nic->tap_tag);
-    g_free(nic->netdev);
+    char *texts[] = {nic->mac, nic->netdev,  nic->network,  nic->bridge, nic->libvirt_network,
+                     nic->ip4, nic->ip6,     nic->gateway4, nic->domain, nic->gateway6,
+                     nic->tap, nic->tap_tag, nic->macvtap};
+    for (unsigned i = 0; i < G_N_ELEMENTS(texts); i++) {
+        g_free(texts[i]);
+    }
+    g_strfreev(nic->nameservers);
     g_free(nic);
 }
 
@@ -72,10 +73,10 @@ void machine_plan_free(MachinePlan *plan)
         return;
     }
     machine_ident_free(plan->ident);
-    char *strings[] = {plan->instance_id, plan->uri,       plan->dir,      plan->run_dir,
-                       plan->emulator,    plan->machine,   plan->cpu_mode, plan->cpu_model,
-                       plan->uefi_code,   plan->uefi_vars, plan->image,    plan->hostname,
-                       plan->login_user,  plan->tcg_reason};
+    char *strings[] = {plan->instance_id, plan->uri,        plan->dir,       plan->run_dir,
+                       plan->emulator,    plan->machine,    plan->cpu_mode,  plan->cpu_model,
+                       plan->uefi_code,   plan->uefi_vars,  plan->image,     plan->hostname,
+                       plan->login_user,  plan->tcg_reason, plan->net_reason};
     for (unsigned i = 0; i < G_N_ELEMENTS(strings); i++) {
         g_free(strings[i]);
     }
@@ -227,83 +228,6 @@ static void plan_disks(MachinePlan *plan, const PlanInput *in, BaseReport *repor
     }
 }
 
-/* --- NICs and ports --------------------------------------------------------------------------- */
-
-static void plan_nic(MachinePlan *plan, const SpecNetwork *from, const PlanInput *in,
-                     BaseReport *report)
-{
-    if (from->kind == SPEC_NET_NONE) {
-        return;
-    }
-    unsigned index = plan->nics->len;
-    PlanNic *nic = g_new0(PlanNic, 1);
-    nic->kind = from->kind == SPEC_NET_AUTO ? SPEC_NET_USER : from->kind;
-    nic->mac = from->mac ? g_strdup(from->mac) : net_mac_for(plan->ident->uuid, index);
-    nic->netdev = g_strdup_printf("hostnet%u", index);
-    if (from->kind == SPEC_NET_BRIDGE) {
-        nic->bridge = g_strdup(from->bridge);
-        nic->tap = net_tap_name(plan->ident->uuid, index);
-        g_autofree char *owner = g_strdup_printf("%s:%s", plan->ident->store_id, plan->ident->uuid);
-        nic->tap_tag = net_tap_owner_tag(owner, index);
-        if (!in->facts->is_netns_shared && !plan->is_test_driver) {
-            base_report_error(
-                report, VM_ERROR_HOST, &from->pos,
-                "use the embedded driver here: --connect 'qemu:///embed?root=...' or no --connect",
-                "networks: libvirtd lives in another network namespace, so its QEMU can't see a "
-                "tap made here");
-        }
-    }
-    g_ptr_array_add(plan->nics, nic);
-}
-
-const PlanNic *machine_plan_user_nic(const MachinePlan *plan)
-{
-    for (unsigned i = 0; i < plan->nics->len; i++) {
-        const PlanNic *nic = g_ptr_array_index(plan->nics, i);
-        if (nic->kind == SPEC_NET_USER) {
-            return nic;
-        }
-    }
-    return NULL;
-}
-
-static void add_forward(MachinePlan *plan, const SpecPort *from, unsigned offset, const char *proto)
-{
-    PlanForward *forward = g_new0(PlanForward, 1);
-    forward->proto = g_strdup(proto);
-    forward->host_addr = g_strdup(from->host_addr ? from->host_addr : "127.0.0.1");
-    forward->host_port = (uint16_t)(from->host_first ? from->host_first + offset : 0);
-    forward->guest_port = (uint16_t)(from->guest_first + offset);
-    forward->pos = from->pos;
-    forward->pos.file = g_strdup(from->pos.file);
-    g_ptr_array_add(plan->forwards, forward);
-}
-
-static void plan_forwards(MachinePlan *plan, const MachineSpec *spec)
-{
-    if (!machine_plan_user_nic(plan)) {
-        return;
-    }
-    PlanForward *ssh = g_new0(PlanForward, 1);
-    ssh->proto = g_strdup("tcp");
-    ssh->host_addr = g_strdup("127.0.0.1");
-    ssh->guest_port = 22;
-    ssh->is_ssh = true;
-    g_ptr_array_add(plan->forwards, ssh);
-    for (unsigned i = 0; i < spec->ports->len; i++) {
-        const SpecPort *port = g_ptr_array_index(spec->ports, i);
-        unsigned n = (unsigned)(port->guest_last - port->guest_first) + 1u;
-        for (unsigned k = 0; k < n; k++) {
-            if (port->proto != SPEC_PROTO_UDP) {
-                add_forward(plan, port, k, "tcp");
-            }
-            if (port->proto != SPEC_PROTO_TCP) {
-                add_forward(plan, port, k, "udp");
-            }
-        }
-    }
-}
-
 /* --- the list --------------------------------------------------------------------------------- */
 
 static void add_step(MachinePlan *plan, StepKind kind, unsigned index)
@@ -312,25 +236,55 @@ static void add_step(MachinePlan *plan, StepKind kind, unsigned index)
     g_array_append_val(plan->steps, step);
 }
 
+static const PlanNic *plan_nic_at(const MachinePlan *plan, unsigned i)
+{
+    return g_ptr_array_index(plan->nics, i);
+}
+
+static bool has_network(const PlanNic *nic)
+{
+    return nic->network != NULL;
+}
+
+static bool has_tap(const PlanNic *nic)
+{
+    return nic->tap != NULL;
+}
+
+/* One step for each NIC that is asked for; how many. */
+static unsigned add_nic_steps(MachinePlan *plan, StepKind kind, bool (*is_asked)(const PlanNic *))
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < plan->nics->len; i++) {
+        if (is_asked(plan_nic_at(plan, i))) {
+            add_step(plan, kind, i);
+            n++;
+        }
+    }
+    return n;
+}
+
 /* The one order. Also called for a plan that was read back from its record. */
 void machine_plan_list_steps(MachinePlan *plan)
 {
     add_step(plan, STEP_DIRECTORY, 0);
+    add_nic_steps(plan, STEP_LEASE, has_network);
     for (unsigned i = 0; i < plan->disks->len; i++) {
         add_step(plan, STEP_DISK, i);
     }
     add_step(plan, STEP_SEED, 0);
     add_step(plan, STEP_RUN_DIR, 0);
-    for (unsigned i = 0; i < plan->nics->len; i++) {
-        const PlanNic *nic = g_ptr_array_index(plan->nics, i);
-        if (nic->kind == SPEC_NET_BRIDGE) {
-            add_step(plan, STEP_TAP, i);
-        }
+    if (add_nic_steps(plan, STEP_NETWORK, has_network)) {
+        add_step(plan, STEP_FILTER, 0);
     }
+    add_nic_steps(plan, STEP_TAP, has_tap);
     add_step(plan, STEP_DEFINE, 0);
     add_step(plan, STEP_BOOT, 0);
     if (!plan->is_test_driver) {
-        if (plan->forwards->len) {
+        int port_nic = machine_plan_port_nic(plan);
+        bool is_user =
+            port_nic >= 0 && plan_nic_at(plan, (unsigned)port_nic)->kind == SPEC_NET_USER;
+        if (plan->forwards->len && is_user) {
             add_step(plan, STEP_FORWARD, 0);
         }
         add_step(plan, STEP_WATCH, 0);
@@ -352,6 +306,7 @@ static void plan_identity(MachinePlan *plan, const PlanInput *in)
     plan->qemu_gid = in->facts->qemu_gid;
     plan->has_console = in->spec->is_console;
     plan->has_vnc = in->spec->display == SPEC_DISPLAY_VNC;
+    plan->net_reason = g_strdup(in->net_reason);
     plan->image = g_strdup(in->spec->image);
     plan->hostname = g_strdup(in->spec->hostname);
     plan->login_user = g_strdup(seed_login_user(in->spec));
@@ -374,10 +329,8 @@ MachinePlan *machine_plan_build(const PlanInput *input, BaseReport *report)
     decide_machine(plan, input, report);
     decide_firmware(plan, input, report);
     plan_disks(plan, input, report);
-    for (unsigned i = 0; i < input->spec->networks->len; i++) {
-        plan_nic(plan, g_ptr_array_index(input->spec->networks, i), input, report);
-    }
-    plan_forwards(plan, input->spec);
+    machine_plan_nics(plan, input, report);
+    machine_plan_forwards(plan, input, report);
     machine_plan_list_steps(plan);
     return base_report_n_errors(report) > n_before ? NULL : g_steal_pointer(&plan);
 }

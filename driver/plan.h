@@ -1,6 +1,7 @@
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
+#include "cloudinit/seed.h"
 #include "driver/facts.h"
 #include "driver/ident.h"
 #include "imaging/header.h"
@@ -14,12 +15,13 @@
  */
 typedef enum {
     STEP_DIRECTORY, /* the machine's folder with its record, spec and keys */
+    STEP_LEASE,     /* one a NIC on a network: its addresses, as long as the machine is there */
     STEP_DISK,      /* one an own disk: overlay, copy or blank */
     STEP_SEED,
     STEP_RUN_DIR, /* the folder of its sockets */
-    /* managed networks: their bridge comes here */
-    STEP_TAP, /* one a NIC on a bridge */
-    /* managed networks: filter rules and port maps come here, before the domain exists */
+    STEP_NETWORK, /* one a NIC on a network: the network is up */
+    STEP_FILTER,  /* all NICs on networks: anti-spoofing, ports, egress, before the taps exist */
+    STEP_TAP,     /* one a NIC on a bridge, or a macvtap */
     STEP_DEFINE,
     STEP_BOOT,
     STEP_FORWARD, /* user network: host ports, over our monitor */
@@ -49,15 +51,32 @@ typedef struct {
 } PlanDisk;
 
 typedef struct {
-    SpecNetKind kind;
+    SpecNetKind kind; /* user, bridge, managed or macvtap */
     char *mac;
-    char *bridge, *tap, *tap_tag; /* kind bridge */
-    char *netdev;                 /* QEMU's id: "hostnet0" */
+    char *netdev;    /* QEMU's id: "hostnet0" */
+    unsigned queues; /* 0: one */
+    bool is_link_down;
+    bool is_vhost; /* the kernel moves its packets */
+    /* kinds managed and bridge */
+    char *network; /* "default", "bridge.br0"; NULL in records from before there were networks */
+    char *bridge;
+    char *libvirt_network;              /* where its address is reserved, NULL: nowhere */
+    char *ip4, *ip6;                    /* literals; NULL: not known, the guest asks by DHCP */
+    unsigned prefix4, prefix6;          /* 0: not known, so the guest asks for the address itself */
+    char *gateway4, *gateway6;          /* of the default route, NULL: none */
+    char **nameservers;                 /* literals, NULL: none */
+    char *domain;                       /* NULL: none */
+    uint32_t mtu;                       /* 0: 1500 */
+    uint64_t rate_in_bps, rate_out_bps; /* 0: no limit */
+    /* these and kind macvtap */
+    char *tap, *tap_tag;
+    char *macvtap; /* the link below it */
+    SpecMacvtapMode macvtap_mode;
 } PlanNic;
 
 typedef struct {
-    char *proto; /* "tcp", "udp" */
-    char *host_addr;
+    char *proto;        /* "tcp", "udp" */
+    char *host_addr;    /* "*": all of this host's addresses */
     uint16_t host_port; /* 0: the next free one */
     uint16_t guest_port;
     bool is_ssh; /* the one `vm-run ssh` uses, made by us */
@@ -84,10 +103,11 @@ typedef struct {
     gid_t qemu_gid;
     GPtrArray *disks;    /* of PlanDisk; [0] is the root disk */
     GPtrArray *nics;     /* of PlanNic */
-    GPtrArray *forwards; /* of PlanForward */
+    GPtrArray *forwards; /* of PlanForward: those of machine_plan_port_nic() */
     /* for people */
     char *image, *hostname, *login_user;
     char *tcg_reason; /* why `auto` chose TCG, NULL: it did not */
+    char *net_reason; /* why `auto` chose the user network, NULL: it did not */
     GHashTable *tags; /* char* -> char* */
     GArray *steps;    /* of PlanStep */
 } MachinePlan;
@@ -104,6 +124,16 @@ typedef struct {
     uint64_t dev, ino, mtime_ns;
 } PlanImage;
 
+/* What looking gave for one NIC of the spec; texts are borrowed. */
+typedef struct {
+    SpecNetKind kind;                                        /* decided: never auto */
+    const char *network, *bridge, *libvirt_network, *domain; /* as in PlanNic */
+    const char *const *nameservers;
+    BaseIp ip4, ip6, gateway4, gateway6; /* not set: not known, none */
+    uint8_t n_bits4, n_bits6;
+    uint32_t mtu;
+} PlanNet;
+
 typedef struct {
     const MachineSpec *spec;
     const HostFacts *facts;
@@ -112,6 +142,8 @@ typedef struct {
     unsigned generation;
     const PlanImage *images;
     unsigned n_images;
+    const PlanNet *nets;    /* one a NIC of the spec, in order; NULL: all are of the kind it says */
+    const char *net_reason; /* why `auto` became `user`, NULL: it did not */
 } PlanInput;
 
 /* Pure. Mistakes that only facts show (kvm asked for but not usable, disk smaller than the image,
@@ -129,5 +161,15 @@ char *machine_plan_domain_xml(const MachinePlan *plan, const MachineSpec *spec, 
 
 /* The NIC on the user network, whose forwards QEMU keeps; NULL: none. Borrowed. */
 const PlanNic *machine_plan_user_nic(const MachinePlan *plan);
+/* The NIC that has the ports: the first on the user network or with an address and the default
+ * route, else the first with an address; -1: none. */
+int machine_plan_port_nic(const MachinePlan *plan);
+/* Where ssh reaches the guest without a forward: the address of that NIC; NULL: nowhere. Borrowed.
+ */
+const char *machine_plan_ssh_addr(const MachinePlan *plan);
+
+/* What the seed tells of each NIC, one a NIC of the plan, transfer full; texts belong to the plan
+ * or are added to `kept` (with g_free). Pure. */
+SeedNic *machine_plan_seed_nics(const MachinePlan *plan, GPtrArray *kept);
 
 const char *machine_step_name(StepKind kind);

@@ -8,17 +8,22 @@
 /*
  * The record: a plan as JSON. Each struct has one table of members; writing and reading walk it.
  */
-typedef enum { FIELD_STRING, FIELD_U64, FIELD_UINT, FIELD_U16, FIELD_BOOL } FieldKind;
+typedef enum { FIELD_STRING, FIELD_U64, FIELD_UINT, FIELD_U16, FIELD_BOOL, FIELD_LIST } FieldKind;
 
 typedef struct {
     const char *key;
     FieldKind kind;
     size_t offset;
+    bool is_later; /* not in records of the first version 1: absent is zero */
 } Field;
 
 #define FIELD(type, member, kind)                                                                  \
     {                                                                                              \
-#member, kind, offsetof(type, member)                                                      \
+#member, kind, offsetof(type, member), false                                               \
+    }
+#define LATER(type, member, kind)                                                                  \
+    {                                                                                              \
+#member, kind, offsetof(type, member), true                                                \
     }
 
 static const Field plan_fields[] = {
@@ -34,7 +39,7 @@ static const Field plan_fields[] = {
     FIELD(MachinePlan, is_fd_mode, FIELD_BOOL),   FIELD(MachinePlan, qemu_uid, FIELD_UINT),
     FIELD(MachinePlan, qemu_gid, FIELD_UINT),     FIELD(MachinePlan, image, FIELD_STRING),
     FIELD(MachinePlan, hostname, FIELD_STRING),   FIELD(MachinePlan, login_user, FIELD_STRING),
-    FIELD(MachinePlan, tcg_reason, FIELD_STRING),
+    FIELD(MachinePlan, tcg_reason, FIELD_STRING), LATER(MachinePlan, net_reason, FIELD_STRING),
 };
 
 static const Field disk_fields[] = {
@@ -56,9 +61,30 @@ static const Field disk_fields[] = {
 };
 
 static const Field nic_fields[] = {
-    FIELD(PlanNic, kind, FIELD_UINT),      FIELD(PlanNic, mac, FIELD_STRING),
-    FIELD(PlanNic, bridge, FIELD_STRING),  FIELD(PlanNic, tap, FIELD_STRING),
-    FIELD(PlanNic, tap_tag, FIELD_STRING), FIELD(PlanNic, netdev, FIELD_STRING),
+    FIELD(PlanNic, kind, FIELD_UINT),
+    FIELD(PlanNic, mac, FIELD_STRING),
+    FIELD(PlanNic, bridge, FIELD_STRING),
+    FIELD(PlanNic, tap, FIELD_STRING),
+    FIELD(PlanNic, tap_tag, FIELD_STRING),
+    FIELD(PlanNic, netdev, FIELD_STRING),
+    LATER(PlanNic, queues, FIELD_UINT),
+    LATER(PlanNic, is_link_down, FIELD_BOOL),
+    LATER(PlanNic, is_vhost, FIELD_BOOL),
+    LATER(PlanNic, network, FIELD_STRING),
+    LATER(PlanNic, libvirt_network, FIELD_STRING),
+    LATER(PlanNic, ip4, FIELD_STRING),
+    LATER(PlanNic, ip6, FIELD_STRING),
+    LATER(PlanNic, prefix4, FIELD_UINT),
+    LATER(PlanNic, prefix6, FIELD_UINT),
+    LATER(PlanNic, gateway4, FIELD_STRING),
+    LATER(PlanNic, gateway6, FIELD_STRING),
+    LATER(PlanNic, nameservers, FIELD_LIST),
+    LATER(PlanNic, domain, FIELD_STRING),
+    LATER(PlanNic, mtu, FIELD_UINT),
+    LATER(PlanNic, rate_in_bps, FIELD_U64),
+    LATER(PlanNic, rate_out_bps, FIELD_U64),
+    LATER(PlanNic, macvtap, FIELD_STRING),
+    LATER(PlanNic, macvtap_mode, FIELD_UINT),
 };
 
 static const Field forward_fields[] = {
@@ -66,6 +92,15 @@ static const Field forward_fields[] = {
     FIELD(PlanForward, host_port, FIELD_U16), FIELD(PlanForward, guest_port, FIELD_U16),
     FIELD(PlanForward, is_ssh, FIELD_BOOL),
 };
+
+static json_t *list_of_texts(char *const *texts)
+{
+    json_t *list = json_array();
+    for (; texts && *texts; texts++) {
+        json_array_append_new(list, json_string(*texts));
+    }
+    return list;
+}
 
 static json_t *field_to_json(const void *base, const Field *field)
 {
@@ -81,16 +116,30 @@ static json_t *field_to_json(const void *base, const Field *field)
         return json_integer(*(const unsigned *)at);
     case FIELD_U16:
         return json_integer(*(const uint16_t *)at);
+    case FIELD_LIST:
+        return list_of_texts(*(char *const *const *)at);
     default:
         return json_boolean(*(const bool *)at);
     }
+}
+
+/* Nothing that a reader would miss. */
+static bool is_nothing(const json_t *value)
+{
+    return json_is_null(value) || json_is_false(value) ||
+           (json_is_integer(value) && json_integer_value(value) == 0) ||
+           (json_is_array(value) && json_array_size(value) == 0);
 }
 
 static json_t *struct_to_json(const void *base, const Field *fields, size_t n)
 {
     json_t *object = json_object();
     for (size_t i = 0; i < n; i++) {
-        json_object_set_new(object, fields[i].key, field_to_json(base, &fields[i]));
+        json_t *value = field_to_json(base, &fields[i]);
+        if (!fields[i].is_later || !is_nothing(value)) {
+            json_object_set(object, fields[i].key, value);
+        }
+        json_decref(value);
     }
     return object;
 }
@@ -132,6 +181,26 @@ char *machine_plan_to_json(const MachinePlan *plan)
     return out;
 }
 
+/* Every one a text; NULL for an empty list. */
+static bool texts_from_json(const json_t *list, char ***out)
+{
+    g_autoptr(GPtrArray) texts = g_ptr_array_new_with_free_func(g_free);
+    size_t i;
+    json_t *text;
+    json_array_foreach((json_t *)list, i, text)
+    {
+        if (!json_is_string(text)) {
+            return false;
+        }
+        g_ptr_array_add(texts, g_strdup(json_string_value(text)));
+    }
+    if (texts->len) {
+        g_ptr_array_add(texts, NULL);
+        *out = (char **)g_ptr_array_free(g_steal_pointer(&texts), FALSE);
+    }
+    return json_is_array(list);
+}
+
 static bool field_from_json(void *base, const Field *field, const json_t *value)
 {
     void *at = (char *)base + field->offset;
@@ -148,6 +217,8 @@ static bool field_from_json(void *base, const Field *field, const json_t *value)
     case FIELD_U64:
         *(uint64_t *)at = (uint64_t)json_integer_value(value);
         return json_is_integer(value);
+    case FIELD_LIST:
+        return texts_from_json(value, at);
     case FIELD_U16:
         *(uint16_t *)at = (uint16_t)json_integer_value(value);
         return json_is_integer(value) && json_integer_value(value) >= 0 &&
@@ -163,6 +234,9 @@ static const char *struct_from_json(void *base, const Field *fields, size_t n, c
 {
     for (size_t i = 0; i < n; i++) {
         const json_t *value = json_object_get(object, fields[i].key);
+        if (!value && fields[i].is_later) {
+            continue;
+        }
         if (!value || !field_from_json(base, &fields[i], value)) {
             return fields[i].key;
         }

@@ -30,6 +30,7 @@ static void context_clear(StepContext *c)
     }
     g_free(c->bases);
     machine_plan_free(c->plan);
+    machine_nets_free(c->nets);
     base_fd_close(&c->dirfd);
     machine_boot_free(c->boot);
     g_free(c->created);
@@ -227,32 +228,63 @@ static bool look_at_keys(StepContext *c, const char *name, GError **error)
     return true;
 }
 
+/* What looking at the host gave. */
+typedef struct {
+    HostFacts *facts;
+    BaseReport *report;
+    char *net_reason;
+} Looked;
+
+static void looked_clear(Looked *looked)
+{
+    host_facts_free(looked->facts);
+    base_report_free(looked->report);
+    g_free(looked->net_reason);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Looked, looked_clear)
+
 /* --- deciding --------------------------------------------------------------------------------- */
 
-static bool decide(StepContext *c, const char *name, const MachinePlan *record, GArray *images,
-                   GError **error)
+/* The connection, the host's facts and the networks that the spec means by them. */
+static bool look_at_host(StepContext *c, const MachinePlan *record, const MachineIdent *ident,
+                         const char *wish, Looked *out, GError **error)
 {
     if (!machine_host_virt(c->host, record ? record->uri : NULL, error)) {
         return false;
     }
-    g_autoptr(HostFacts) facts = machine_host_facts(c->host, error);
-    if (!facts) {
+    out->facts = machine_host_facts(c->host, error);
+    if (!out->facts) {
         return false;
     }
+    machine_nets_settle(c->spec, out->facts, wish, &out->net_reason);
+    MachineNetsInput input = {c->host, c->spec, out->facts, ident, c->is_new};
+    c->nets = machine_nets_look(&input, out->report, error);
+    return c->nets;
+}
+
+static bool decide(StepContext *c, const char *name, const MachinePlan *record, GArray *images,
+                   const char *wish, GError **error)
+{
+    g_auto(Looked) looked = {.report = base_report_new()};
     g_autoptr(MachineIdent) ident = machine_ident_new(c->host->store->dir, name);
+    if (!look_at_host(c, record, ident, wish, &looked, error)) {
+        return false;
+    }
     g_autofree char *run_dir = machine_store_run_dir(c->host->store, ident);
-    g_autoptr(BaseReport) report = base_report_new();
+    const char *reason = looked.net_reason ? looked.net_reason : record ? record->net_reason : NULL;
     PlanInput input = {
         .spec = c->spec,
-        .facts = facts,
+        .facts = looked.facts,
         .ident = ident,
         .run_dir = run_dir,
         .generation = record ? record->generation : 1,
         .images = (PlanImage *)images->data,
         .n_images = images->len,
+        .nets = c->nets->nets,
+        .net_reason = reason,
     };
-    c->plan = machine_plan_build(&input, report);
-    return c->plan || (base_report_check(report, error), false);
+    c->plan = machine_plan_build(&input, looked.report);
+    return c->plan || (base_report_check(looked.report, error), false);
 }
 
 /* --- doing ------------------------------------------------------------------------------------ */
@@ -307,11 +339,24 @@ static bool do_steps(StepContext *c, GError **error)
             c->host); /* a copy may take minutes; it is opened again for the domain */
     }
     for (unsigned i = 0; i < c->plan->steps->len; i++) {
-        if (!do_step(c, &g_array_index(c->plan->steps, PlanStep, i), error)) {
+        const PlanStep *step = &g_array_index(c->plan->steps, PlanStep, i);
+        if (step->kind > STEP_LEASE) {
+            machine_nets_unlock(c->nets);
+        }
+        if (!do_step(c, step, error)) {
             return false;
         }
     }
     return machine_journal_commit(c->dirfd, error);
+}
+
+/* Nothing was done yet but what looking reserved. */
+static void give_up_look(StepContext *c)
+{
+    MachineNetsInput input = {c->host, c->spec, NULL, NULL, c->is_new};
+    if (c->nets) {
+        machine_nets_abandon(c->nets, &input);
+    }
 }
 
 /* Everything of this start is taken back; what can't be is added to the message. */
@@ -325,8 +370,10 @@ static void roll_back(StepContext *c, GError **error)
     };
     g_autoptr(GError) left = NULL;
     if (c->dirfd < 0 && c->is_new) {
+        give_up_look(c);
         return;
     }
+    machine_nets_unlock(c->nets); /* the undo opens each again */
     if (!machine_undo(c->host, c->plan, c->dirfd, &options, &left)) {
         g_prefix_error(error, "[not all could be undone: %s; run `vm-run gc`] ", left->message);
     } else if (!c->is_new) {
@@ -345,6 +392,16 @@ static void begin_boot(StepContext *c, const MachineStartOptions *options, unsig
     c->boot->is_rm = options->is_rm;
     g_autofree char *members = g_strdup_printf("{\"command\":\"%s\"}", c->boot->command);
     machine_step_event(c, "start", members);
+}
+
+/* On a network of ours it is known before the guest boots. */
+static void set_ssh_address(StepContext *c)
+{
+    const char *addr = c->plan->is_test_driver ? NULL : machine_plan_ssh_addr(c->plan);
+    if (addr) {
+        c->boot->ssh_addr = g_strdup(addr);
+        c->boot->ssh_port = 22;
+    }
 }
 
 static bool start_locked(StepContext *c, const char *name, const MachineStartOptions *options,
@@ -370,9 +427,11 @@ static bool start_locked(StepContext *c, const char *name, const MachineStartOpt
                                : look_at_bases(c, record, sources, images, error);
     c->dirfd = dirfd;
     if (!is_looked || !look_at_keys(c, name, error) || is_cancelled(c, error) ||
-        !decide(c, name, record, images, error)) {
+        !decide(c, name, record, images, options->network, error)) {
+        give_up_look(c);
         return false;
     }
+    set_ssh_address(c);
     assign_bases(c, sources);
     if (!c->is_new && !machine_journal_begin(c->dirfd, JOURNAL_START, error)) {
         return false;

@@ -14,9 +14,9 @@
 #include "base/file.h"
 #include "cloudinit/seed.h"
 #include "driver/step_boot.h"
+#include "driver/step_net.h"
 #include "imaging/copy.h"
 #include "imaging/overlay.h"
-#include "net/tap.h"
 
 /* --- telling ---------------------------------------------------------------------------------- */
 
@@ -58,6 +58,21 @@ void machine_step_stage(StepContext *c, Stage stage, const char *state, const ch
                                 state, "detail", text);
     char *json = json_dumps(members, JSON_COMPACT);
     machine_step_event(c, "stage", json ? json : "{}");
+    free(json);
+    json_decref(members);
+}
+
+void machine_step_forward(StepContext *c, const PlanForward *from, uint16_t host_port)
+{
+    MachineForward *forward = g_new0(MachineForward, 1);
+    *forward = (MachineForward){g_strdup(from->proto), g_strdup(from->host_addr), host_port,
+                                from->guest_port};
+    g_ptr_array_add(c->boot->forwards, forward);
+    json_t *members =
+        json_pack("{s:s,s:s,s:i,s:i}", "proto", forward->proto, "host_addr", forward->host_addr,
+                  "host_port", host_port, "guest_port", forward->guest_port);
+    char *json = json_dumps(members, JSON_COMPACT);
+    machine_step_event(c, "forward", json);
     free(json);
     json_decref(members);
 }
@@ -231,11 +246,8 @@ static bool disk_undo(MachineHost *host G_GNUC_UNUSED, const MachinePlan *plan, 
 static SeedTexts *build_seed(StepContext *c)
 {
     const MachinePlan *plan = c->plan;
-    g_autofree SeedNic *nics = g_new0(SeedNic, plan->nics->len + 1);
-    for (unsigned i = 0; i < plan->nics->len; i++) {
-        const PlanNic *nic = g_ptr_array_index(plan->nics, i);
-        nics[i] = (SeedNic){.mac = nic->mac, .is_dhcp4 = true};
-    }
+    g_autoptr(GPtrArray) kept = g_ptr_array_new_with_free_func(g_free);
+    g_autofree SeedNic *nics = machine_plan_seed_nics(plan, kept);
     SeedInput input = {
         .spec = c->spec,
         .instance_id = plan->instance_id,
@@ -316,45 +328,17 @@ static bool run_dir_undo(MachineHost *host, const MachinePlan *plan, int dirfd G
     return base_dir_remove_tree(parent_fd, base, error);
 }
 
-/* --- taps ------------------------------------------------------------------------------------- */
-
-static bool tap_apply(StepContext *c, unsigned index, GError **error)
-{
-    const PlanNic *nic = g_ptr_array_index(c->plan->nics, index);
-    NetTap tap = {
-        .name = nic->tap,
-        .owner_tag = nic->tap_tag,
-        .bridge = nic->bridge,
-        .owner_uid = c->plan->qemu_uid,
-        .owner_gid = c->plan->qemu_gid,
-    };
-    return net_tap_create(&tap, error);
-}
-
-static bool tap_undo(MachineHost *host G_GNUC_UNUSED, const MachinePlan *plan,
-                     int dirfd G_GNUC_UNUSED, unsigned index, GError **error)
-{
-    const PlanNic *nic = g_ptr_array_index(plan->nics, index);
-    GError *problem = NULL;
-    if (net_tap_remove(nic->tap, nic->tap_tag, &problem)) {
-        return true;
-    }
-    if (g_error_matches(problem, VM_ERROR, VM_ERROR_EXISTS)) {
-        g_clear_error(&problem); /* somebody else's link of that name: nothing of ours is there */
-        return true;
-    }
-    g_propagate_error(error, problem);
-    return false;
-}
-
 /* --- the table -------------------------------------------------------------------------------- */
 
 static const StepRow rows[] = {
     [STEP_DIRECTORY] = {UNDO_ALL, -1, false, directory_apply, directory_undo},
+    [STEP_LEASE] = {UNDO_ALL, -1, false, step_lease_apply, step_lease_undo},
     [STEP_DISK] = {UNDO_ALL, STAGE_OVERLAY, false, disk_apply, disk_undo},
     [STEP_SEED] = {UNDO_ALL, STAGE_SEED, false, seed_apply, seed_undo},
     [STEP_RUN_DIR] = {UNDO_BOOT, -1, false, run_dir_apply, run_dir_undo},
-    [STEP_TAP] = {UNDO_BOOT, -1, false, tap_apply, tap_undo},
+    [STEP_NETWORK] = {UNDO_BOOT, -1, false, step_network_apply, step_network_undo},
+    [STEP_FILTER] = {UNDO_BOOT, -1, false, step_filter_apply, step_filter_undo},
+    [STEP_TAP] = {UNDO_BOOT, -1, false, step_tap_apply, step_tap_undo},
     [STEP_DEFINE] = {UNDO_BOOT, STAGE_DEFINE, true, step_define_apply, step_define_undo},
     [STEP_BOOT] = {UNDO_BOOT, STAGE_BOOT, true, step_boot_apply, step_boot_undo},
     [STEP_FORWARD] = {UNDO_BOOT, -1, false, step_forward_apply, step_forward_undo},

@@ -2,6 +2,7 @@
 #include "cloudinit/keys.h"
 #include "driver/event.h"
 #include "driver/host.h"
+#include "driver/nets.h"
 #include "imaging/source.h"
 
 /*
@@ -16,6 +17,7 @@ typedef struct {
     int dirfd; /* the machine's folder; -1 before the directory step */
     bool is_new;
     MachineBoot *boot;
+    MachineNets *nets; /* locked until the leases are done */
     char *created;
     ImgSource **bases; /* one a disk, NULL where it has none */
     SeedKeyPair *host_key, *user_key;
@@ -42,3 +44,5 @@ GPtrArray *machine_step_held_events_new(void);
 void machine_step_stage(StepContext *context, Stage stage, const char *state, const char *text);
 /* Appends an event, held back while there is no folder. */
 void machine_step_event(StepContext *context, const char *type, const char *members_json);
+/* A port leads to the guest now: noted in the boot (not saved yet) and said as an event. */
+void machine_step_forward(StepContext *context, const PlanForward *from, uint16_t host_port);

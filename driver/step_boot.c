@@ -221,20 +221,10 @@ static bool forward_one(StepContext *c, MachineQmp *qmp, const char *netdev,
         }
         return false;
     }
-    MachineForward *forward = g_new0(MachineForward, 1);
-    *forward =
-        (MachineForward){g_strdup(from->proto), g_strdup(from->host_addr), port, from->guest_port};
-    g_ptr_array_add(c->boot->forwards, forward);
+    machine_step_forward(c, from, port);
     if (from->is_ssh) {
         c->boot->ssh_port = port;
     }
-    json_t *members =
-        json_pack("{s:s,s:s,s:i,s:i}", "proto", forward->proto, "host_addr", forward->host_addr,
-                  "host_port", port, "guest_port", forward->guest_port);
-    char *json = json_dumps(members, JSON_COMPACT);
-    machine_step_event(c, "forward", json);
-    free(json);
-    json_decref(members);
     return true;
 }
 
@@ -288,12 +278,12 @@ static json_t *watch_json(const StepContext *c)
     g_autofree char *status = g_build_filename(plan->run_dir, "s", NULL);
     g_autofree char *serial = g_build_filename(plan->dir, "serial.log", NULL);
     uint64_t stall_ms = plan->accel == SPEC_ACCEL_TCG ? STALL_TCG_MS : STALL_MS;
-    json_t *root =
-        json_pack("{s:i,s:s,s:s,s:s,s:b,s:s,s:i,s:b,s:b,s:s,s:i,s:o}", "v", 1, "name",
-                  plan->ident->name, "qmp", qmp, "status", status, "agent", 1, "ssh_addr",
-                  "127.0.0.1", "ssh_port", c->boot->ssh_port, "has_seed", 1, "wants_cloud_init", 1,
-                  "firmware", plan->firmware == SPEC_FIRMWARE_BIOS ? "bios" : "uefi", "ready",
-                  (int)ready_bits(c), "end_command", end_command(c));
+    json_t *root = json_pack("{s:i,s:s,s:s,s:s,s:b,s:s,s:i,s:b,s:b,s:s,s:i,s:o}", "v", 1, "name",
+                             plan->ident->name, "qmp", qmp, "status", status, "agent", 1,
+                             "ssh_addr", c->boot->ssh_addr ? c->boot->ssh_addr : "127.0.0.1",
+                             "ssh_port", c->boot->ssh_port, "has_seed", 1, "wants_cloud_init", 1,
+                             "firmware", plan->firmware == SPEC_FIRMWARE_BIOS ? "bios" : "uefi",
+                             "ready", (int)ready_bits(c), "end_command", end_command(c));
     json_object_set_new(root, "serial_log", json_string(plan->has_console ? serial : ""));
     const struct {
         const char *key;
@@ -325,13 +315,22 @@ static bool write_watch_json(StepContext *c, GError **error)
     return is_ok;
 }
 
-/* ssh finds the key by the machine's name (HostKeyAlias) and, used by hand, by address and port. */
+/* Used by hand: by address, and port where that is not ssh's own. */
+static char *known_address(const MachineBoot *boot)
+{
+    if (!boot->ssh_port) {
+        return g_strdup("");
+    }
+    return boot->ssh_addr ? g_strdup_printf(",%s", boot->ssh_addr)
+                          : g_strdup_printf(",[127.0.0.1]:%u", boot->ssh_port);
+}
+
+/* ssh finds the key by the machine's name (HostKeyAlias). */
 static bool write_known_hosts(StepContext *c, GError **error)
 {
     g_auto(GStrv) parts = g_strsplit(c->host_key->public_line, " ", 3);
-    g_autofree char *by_port =
-        c->boot->ssh_port ? g_strdup_printf(",[127.0.0.1]:%u", c->boot->ssh_port) : g_strdup("");
-    g_autofree char *text = g_strdup_printf("%s%s %s %s\n", c->plan->ident->name, by_port, parts[0],
+    g_autofree char *address = known_address(c->boot);
+    g_autofree char *text = g_strdup_printf("%s%s %s %s\n", c->plan->ident->name, address, parts[0],
                                             parts[0] ? parts[1] : "");
     return base_file_write_whole(c->dirfd, "known_hosts", text, strlen(text), 0600, error);
 }

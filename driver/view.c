@@ -30,10 +30,11 @@ const char *machine_status_name(MachineStatus status)
 static void nic_free(void *data)
 {
     MachineNic *nic = data;
-    g_free(nic->kind);
-    g_free(nic->mac);
-    g_free(nic->bridge);
-    g_free(nic->tap);
+    char *texts[] = {nic->kind, nic->network, nic->mac, nic->bridge,
+                     nic->tap,  nic->macvtap, nic->ip4, nic->ip6};
+    for (unsigned i = 0; i < G_N_ELEMENTS(texts); i++) {
+        g_free(texts[i]);
+    }
     g_free(nic);
 }
 
@@ -56,7 +57,7 @@ void machine_view_free(MachineView *view)
                        view->accel,      view->image,     view->image_format, view->hostname,
                        view->login_user, view->stage,     view->stage_state,  view->end_reason,
                        view->end_detail, view->provision, view->ssh_addr,     view->console_socket,
-                       view->serial_log};
+                       view->serial_log, view->net_reason};
     for (unsigned i = 0; i < G_N_ELEMENTS(strings); i++) {
         g_free(strings[i]);
     }
@@ -78,6 +79,7 @@ static void fill_from_plan(MachineView *view, MachinePlan *plan)
     view->run_dir = g_strdup(plan->run_dir);
     view->uri = g_strdup(plan->uri);
     view->accel = g_strdup(spec_accel_name(plan->accel));
+    view->net_reason = g_strdup(plan->net_reason);
     view->image = g_strdup(plan->image);
     view->image_format = g_strdup(img_format_name(root->base_format));
     view->cpus = plan->cpus;
@@ -92,8 +94,17 @@ static void fill_from_plan(MachineView *view, MachinePlan *plan)
     for (unsigned i = 0; i < plan->nics->len; i++) {
         const PlanNic *from = g_ptr_array_index(plan->nics, i);
         MachineNic *nic = g_new0(MachineNic, 1);
-        *nic = (MachineNic){g_strdup(spec_net_kind_name(from->kind)), g_strdup(from->mac),
-                            g_strdup(from->bridge), g_strdup(from->tap)};
+        *nic = (MachineNic){
+            .kind = g_strdup(spec_net_kind_name(from->kind)),
+            .network = g_strdup(from->network),
+            .mac = g_strdup(from->mac),
+            .bridge = g_strdup(from->bridge),
+            .tap = g_strdup(from->tap),
+            .macvtap = g_strdup(from->macvtap),
+            .ip4 = g_strdup(from->ip4),
+            .ip6 = g_strdup(from->ip6),
+            .is_link_down = from->is_link_down,
+        };
         g_ptr_array_add(view->nics, nic);
     }
     GHashTable *tags = view->tags;
@@ -123,7 +134,7 @@ static void fill_from_boot(MachineView *view, MachineBoot *boot)
     view->forwards = boot->forwards;
     boot->forwards = forwards;
     if (boot->ssh_port) {
-        view->ssh_addr = g_strdup("127.0.0.1");
+        view->ssh_addr = g_strdup(boot->ssh_addr ? boot->ssh_addr : "127.0.0.1");
         view->ssh_port = boot->ssh_port;
     }
 }
@@ -201,7 +212,8 @@ MachineView *machine_view_load(MachineHost *host, const char *name, GError **err
     }
     Journal journal;
     machine_journal_read(dirfd, &journal);
-    if (journal.is_open) {
+    bool is_changing = journal.op == JOURNAL_UPDATE && machine_journal_is_alive(&journal);
+    if (journal.is_open && !is_changing) {
         bool is_start = journal.op == JOURNAL_START || journal.op == JOURNAL_START_NEW;
         view->status = !machine_journal_is_alive(&journal) ? MACHINE_STATUS_BROKEN
                        : is_start                          ? MACHINE_STATUS_STARTING
@@ -225,10 +237,17 @@ static json_t *nics_json(const MachineView *view)
     for (unsigned i = 0; i < view->nics->len; i++) {
         const MachineNic *nic = g_ptr_array_index(view->nics, i);
         json_t *item = json_object();
-        put(item, "network", nic->kind);
+        put(item, "kind", nic->kind);
+        put(item, "network", nic->network ? nic->network : nic->kind);
         put(item, "mac", nic->mac);
         put(item, "bridge", nic->bridge);
         put(item, "tap", nic->tap);
+        put(item, "ip4", nic->ip4);
+        put(item, "ip6", nic->ip6);
+        put(item, "link", nic->is_link_down ? "down" : "up");
+        if (nic->macvtap) {
+            put(item, "macvtap", nic->macvtap);
+        }
         json_array_append_new(list, item);
     }
     return list;

@@ -208,6 +208,20 @@ static void add_controllers(xmlNode *devices, const MachinePlan *plan)
     add_with(devices, "controller", "type", "virtio-serial");
 }
 
+/* As many queues as the tap has, else QEMU can't open it. The kernel's vhost only where it is
+ * there: named and missing, libvirt refuses the domain. */
+static void add_nic_driver(xmlNode *interface, const PlanNic *nic)
+{
+    if (nic->queues <= 1 && !nic->is_vhost) {
+        return;
+    }
+    xmlNode *driver = add_with(interface, "driver", "name", nic->is_vhost ? "vhost" : "qemu");
+    if (nic->queues > 1) {
+        g_autofree char *queues = g_strdup_printf("%u", nic->queues);
+        set(driver, "queues", queues);
+    }
+}
+
 /* A tap and a macvtap of ours are the same to libvirt 9.0: of the latter it opens /dev/tap<index>
  * itself. Both outlive QEMU. */
 static void add_nic(xmlNode *devices, const PlanNic *nic)
@@ -219,6 +233,14 @@ static void add_nic(xmlNode *devices, const PlanNic *nic)
         set(add_with(interface, "target", "dev", nic->tap), "managed", "no");
     }
     add_with(interface, "model", "type", "virtio");
+    add_nic_driver(interface, nic);
+    if (nic->is_link_down) {
+        add_with(interface, "link", "state", "down");
+    }
+    if (nic->mtu) {
+        g_autofree char *mtu = g_strdup_printf("%u", nic->mtu);
+        add_with(interface, "mtu", "size", mtu);
+    }
     add_with(interface, "rom", "enabled", "no"); /* no iPXE before the disk boots */
 }
 

@@ -89,7 +89,7 @@ int main(int argc, char **argv)
     HostFacts *facts = some_facts();
     MachineIdent *ident = machine_ident_new("/var/lib/vm-run", "web");
     PlanImage image = {"/images/debian.qcow2", IMG_FORMAT_QCOW2, 2ull << 30, 1000, 1, 2, 3};
-    PlanInput input = {spec, facts, ident, "/run/vm-run/x.y", 1, &image, 1};
+    PlanInput input = {spec, facts, ident, "/run/vm-run/x.y", 1, &image, 1, NULL, NULL};
     g_autofree gint64 *plan_ns = g_new0(gint64, n);
     g_autofree gint64 *xml_ns = g_new0(gint64, n);
     bool is_good = base_report_n_errors(report) == 0;

@@ -63,6 +63,7 @@ static const Fact facts_rows[] = {
     FACT(qemu_uid, FACT_UINT),
     FACT(qemu_gid, FACT_UINT),
     FACT(is_netns_shared, FACT_BOOL),
+    FACT(has_vhost_net, FACT_BOOL),
 };
 
 static const char *const virt_kinds[] = {
@@ -139,7 +140,8 @@ static HostFacts *facts_of(const json_t *root)
     {
         if (strcmp(key, "kind") == 0) {
             facts->kind = virt_kind_of(json_string_value(value));
-        } else if (strcmp(key, "images") != 0) {
+        } else if (strcmp(key, "images") != 0 && strcmp(key, "networks") != 0 &&
+                   strcmp(key, "net_reason") != 0) {
             set_fact(facts, key, value);
         }
     }
@@ -169,6 +171,84 @@ static GArray *images_of(const json_t *root)
         g_array_append_val(images, image);
     }
     return images;
+}
+
+/* --- networks: what looking gave for each NIC ------------------------------------------------- */
+
+static const char *text_in(const json_t *object, const char *key)
+{
+    return json_string_value(json_object_get(object, key));
+}
+
+static void ip_in(const json_t *object, const char *key, BaseIp *out)
+{
+    const char *text = text_in(object, key);
+    if (text && !base_ip_parse(text, out)) {
+        fail_msg("facts.json: %s: '%s' is no address", key, text);
+    }
+}
+
+/* "10.77.0.10/24": address and prefix; without one the guest asks by DHCP. */
+static void cidr_in(const json_t *object, const char *key, BaseIp *out, uint8_t *out_bits)
+{
+    const char *text = text_in(object, key);
+    const char *why = NULL;
+    BaseCidr cidr = {0};
+    if (text && !base_cidr_parse(text, &cidr, &why)) {
+        fail_msg("facts.json: %s: '%s' %s", key, text, why);
+    }
+    *out = cidr.ip;
+    *out_bits = text && strchr(text, '/') ? cidr.n_bits : 0;
+}
+
+static SpecNetKind net_kind_of(const char *name)
+{
+    for (unsigned i = 0; name && i < SPEC_NET_N; i++) {
+        if (strcmp(spec_net_kind_name((SpecNetKind)i), name) == 0) {
+            return (SpecNetKind)i;
+        }
+    }
+    fail_msg("facts.json: networks: unknown kind '%s'", name ? name : "");
+    return SPEC_NET_N;
+}
+
+static const char *const *nameservers_in(const json_t *one, GPtrArray *kept)
+{
+    const json_t *list = json_object_get(one, "nameservers");
+    const char **texts = g_new0(const char *, json_array_size(list) + 1);
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        texts[i] = json_string_value(json_array_get(list, i));
+    }
+    g_ptr_array_add(kept, texts);
+    return texts;
+}
+
+/* NULL where the case has none: then each NIC is what its spec says. Texts are borrowed from root.
+ */
+static GArray *nets_of(const json_t *root, GPtrArray *kept)
+{
+    const json_t *list = json_object_get(root, "networks");
+    GArray *nets = list ? g_array_new(FALSE, TRUE, sizeof(PlanNet)) : NULL;
+    size_t i;
+    json_t *one;
+    json_array_foreach((json_t *)list, i, one)
+    {
+        PlanNet net = {
+            .kind = net_kind_of(text_in(one, "kind")),
+            .network = text_in(one, "network"),
+            .bridge = text_in(one, "bridge"),
+            .libvirt_network = text_in(one, "libvirt_network"),
+            .domain = text_in(one, "domain"),
+            .nameservers = nameservers_in(one, kept),
+            .mtu = (uint32_t)json_integer_value(json_object_get(one, "mtu")),
+        };
+        cidr_in(one, "ip4", &net.ip4, &net.n_bits4);
+        cidr_in(one, "ip6", &net.ip6, &net.n_bits6);
+        ip_in(one, "gateway4", &net.gateway4);
+        ip_in(one, "gateway6", &net.gateway6);
+        g_array_append_val(nets, net);
+    }
+    return nets;
 }
 
 /* --- what comes out --------------------------------------------------------------------------- */
@@ -233,11 +313,8 @@ static void build_seed(Case *c, const MachineSpec *spec, const MachinePlan *plan
     assert_true(g_file_get_contents(GOLDEN "/host_key", &private, NULL, NULL));
     g_autoptr(SeedKeyPair) host_key = seed_keypair_from_private(private, NULL);
     assert_non_null(host_key);
-    g_autofree SeedNic *nics = g_new0(SeedNic, plan->nics->len + 1);
-    for (unsigned i = 0; i < plan->nics->len; i++) {
-        const PlanNic *nic = g_ptr_array_index(plan->nics, i);
-        nics[i] = (SeedNic){.mac = nic->mac, .is_dhcp4 = true};
-    }
+    g_autoptr(GPtrArray) kept = g_ptr_array_new_with_free_func(g_free);
+    g_autofree SeedNic *nics = machine_plan_seed_nics(plan, kept);
     g_ptr_array_insert(keys, 0, g_strdup(USER_KEY));
     g_ptr_array_add(keys, NULL);
     SeedInput input = {
@@ -281,6 +358,8 @@ static void build(Case *c)
     json_t *root = load_facts(c->dir);
     g_autoptr(HostFacts) facts = facts_of(root);
     g_autoptr(GArray) images = images_of(root);
+    g_autoptr(GPtrArray) kept = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GArray) nets = nets_of(root, kept);
     g_autoptr(BaseReport) report = base_report_new();
     g_autoptr(MachineSpec) spec = load_spec(c, report);
     spec_machine_finish(spec, report);
@@ -294,7 +373,12 @@ static void build(Case *c)
                        .run_dir = RUN_DIR,
                        .generation = 1,
                        .images = (const PlanImage *)(const void *)images->data,
-                       .n_images = images->len};
+                       .n_images = images->len,
+                       .nets = nets ? (const PlanNet *)(const void *)nets->data : NULL,
+                       .net_reason = text_in(root, "net_reason")};
+    if (nets && base_report_n_errors(report) == 0) {
+        assert_int_equal(nets->len, spec->networks->len);
+    }
     g_autoptr(MachinePlan) plan =
         base_report_n_errors(report) ? NULL : machine_plan_build(&input, report);
     if (plan) {
