@@ -158,6 +158,11 @@ static bool clean_up_locked(MachineHost *host, Target *t, const CleanUp *what, G
     }
     bool is_all = what->scope == UNDO_ALL || (t->boot && t->boot->is_rm) ||
                   machine_journal_wants_all_gone(&journal);
+    /* What can't be mended does not keep a machine from going. */
+    if (!machine_update_finish(host, t->plan->ident->name, t->dirfd, is_all ? NULL : error) &&
+        !is_all) {
+        return false;
+    }
     UndoOptions options = {
         .scope = is_all ? UNDO_ALL : UNDO_BOOT,
         .has_domain = t->boot || journal.is_open,

@@ -18,11 +18,11 @@
  * proto stall     kind:
  * no-output|grub|panic|emergency|initramfs|no-bootable-device|uefi-shell|boot-timeout|ready-timeout;
  * text; lines: [last console lines] provision status: done|degraded|error; errors: [{module,
- * message}]; lines: [log lines] agent     state: connected|disconnected paused    reason:
- * io-error|host; detail; resumed has no members reboot    by: guest|host; the stages from firmware
- * on begin again stop      by: command|signal; grace_s end       reason:
- * guest-shutdown|guest-panic|crashed|killed|stopped|lost; detail; exit_status or signal (number) of
- * QEMU where known
+ * message}]; lines: [log lines] change    what: [ports|egress|link|rates] agent     state:
+ * connected|disconnected paused    reason: io-error|host; detail; resumed has no members reboot by:
+ * guest|host; the stages from firmware on begin again stop      by: command|signal; grace_s end
+ * reason: guest-shutdown|guest-panic|crashed|killed|stopped|lost; detail; exit_status or signal
+ * (number) of QEMU where known
  *
  * Text of a guest in them is UTF-8 with what was no UTF-8 replaced; the line itself is ASCII
  * (\uXXXX). What guests can cause is bounded: above 4 MiB of events only paused, resumed and end

@@ -108,6 +108,12 @@ bool machine_recover(MachineHost *host, const char *name, bool *out_was_removed,
     if (!plan) {
         return recover_without_record(host, name, dirfd, why, error);
     }
+    bool was_changing = journal.is_open && journal.op == JOURNAL_UPDATE;
+    if (was_changing && (!machine_update_finish(host, name, dirfd, error) ||
+                         !machine_journal_commit(dirfd, error))) {
+        return false;
+    }
+    journal.is_open &= !was_changing;
     g_autoptr(MachineBoot) boot = machine_boot_load(dirfd, NULL);
     autofd int pidfd = boot ? machine_boot_open_qemu(boot) : -1;
     bool is_ended = boot && pidfd < 0 && !plan->is_test_driver;
