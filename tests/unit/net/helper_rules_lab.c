@@ -20,9 +20,10 @@
 #include "net/bridge.h"
 #include "tests/unit/net/rules_fixture.h"
 
-enum { REACH_MS = 1000, PASS_MS = 600 };
+enum { PATIENT_MS = 3000, IMPATIENT_MS = 250, PASS_MS = 600 };
 
 NetMember *lab_member_a, *lab_member_b;
+static int reach_ms = PATIENT_MS;
 static int spaces[LAB_N] = {-1, -1, -1, -1};
 
 static void enter(int where)
@@ -222,6 +223,11 @@ int lab_socket(int where, int type, const char *address, uint16_t port)
     return fd;
 }
 
+void lab_expect(bool is_reached)
+{
+    reach_ms = is_reached ? PATIENT_MS : IMPATIENT_MS;
+}
+
 bool lab_wait(int fd, short events, int timeout_ms)
 {
     struct pollfd poll_fd = {.fd = fd, .events = events};
@@ -282,7 +288,7 @@ static bool accept_one(int client, int server, int *out_served, char *out_peer)
     struct sockaddr_storage peer = {0};
     socklen_t n = sizeof peer;
     *out_served = -1;
-    if (await_server(client, server, REACH_MS)) {
+    if (await_server(client, server, reach_ms)) {
         *out_served = accept4(server, (struct sockaddr *)&peer, &n, SOCK_CLOEXEC | SOCK_NONBLOCK);
     }
     show_peer(&peer, out_peer);
@@ -329,13 +335,13 @@ static bool reach_udp(int where, const char *address, uint16_t port, int server,
     char byte;
     autofd int client = begin(where, SOCK_DGRAM, address, port);
     if (client < 0 || send(client, "q", 1, MSG_NOSIGNAL) != 1 ||
-        !await_server(client, server, REACH_MS) ||
+        !await_server(client, server, reach_ms) ||
         recvfrom(server, &byte, 1, 0, (struct sockaddr *)&peer, &n) != 1) {
         return false;
     }
     show_peer(&peer, out_peer);
     return sendto(server, "a", 1, MSG_NOSIGNAL, (struct sockaddr *)&peer, n) == 1 &&
-           lab_wait(client, POLLIN, REACH_MS) && recv(client, &byte, 1, 0) == 1 && byte == 'a';
+           lab_wait(client, POLLIN, reach_ms) && recv(client, &byte, 1, 0) == 1 && byte == 'a';
 }
 
 bool lab_reach(int where, int type, const char *address, uint16_t port, int server, char *out_peer)

@@ -35,6 +35,8 @@ struct sockaddr_storage lab_address(const char *address, uint16_t port, socklen_
 /* Waits for a socket: false when nothing came in timeout_ms. */
 bool lab_wait(int fd, short events, int timeout_ms);
 
+/* Whether lab_reach() waits long (the default) or, since it is to fail, not. */
+void lab_expect(bool is_reached);
 /* A server of that namespace: a TCP listener (or a UDP socket). */
 int lab_serve(int where, int type, const char *address, uint16_t port);
 /* Does something sent from there to `address`:port reach the server, and its answer come back?

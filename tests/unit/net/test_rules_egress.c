@@ -82,7 +82,7 @@ static char *gateway_link_local(void)
 }
 
 /* Bits of the goals that guest A reaches. */
-static unsigned reached_by_a(void)
+static unsigned reached_by_a(unsigned wanted)
 {
     g_autofree char *link_local = gateway_link_local();
     unsigned reached = 0;
@@ -90,10 +90,12 @@ static unsigned reached_by_a(void)
         autofd int server =
             lab_serve(goals[i].server, goals[i].type, goals[i].listen, goals[i].port);
         const char *address = strchr(goals[i].address, '%') ? link_local : goals[i].address;
+        lab_expect(wanted & 1u << i);
         if (lab_reach(LAB_A, goals[i].type, address, goals[i].port, server, NULL)) {
             reached |= 1u << i;
         }
     }
+    lab_expect(true);
     return reached;
 }
 
@@ -101,12 +103,13 @@ static unsigned reached_by_a(void)
 static bool is_answering(void)
 {
     autofd int server = lab_serve(LAB_A, SOCK_STREAM, "0.0.0.0", GUEST_PORT);
+    lab_expect(true);
     return lab_reach(LAB_OUTSIDE, SOCK_STREAM, "198.51.100.1", HOST_PORT, server, NULL);
 }
 
 static void assert_reached(const char *what, unsigned wanted)
 {
-    unsigned reached = reached_by_a();
+    unsigned reached = reached_by_a(wanted);
     for (size_t i = 0; i < G_N_ELEMENTS(goals); i++) {
         if ((reached ^ wanted) & 1u << i) {
             fail_msg("%s: '%s' is %s", what, goals[i].name,
@@ -257,6 +260,14 @@ static const struct {
     {SPEC_NET_MODE_ROUTED, true, true, "10.9.0.2"},
 };
 
+static bool reach(int where, const char *address, int server, bool is_expected)
+{
+    lab_expect(is_expected);
+    bool is_reached = lab_reach(where, SOCK_STREAM, address, SERVICE_PORT, server, NULL);
+    lab_expect(true);
+    return is_reached;
+}
+
 static void check_mode(size_t i, bool is_br_netfilter_on)
 {
     char seen_as[INET6_ADDRSTRLEN] = "";
@@ -269,18 +280,16 @@ static void check_mode(size_t i, bool is_br_netfilter_on)
     autofd int guest = lab_serve(LAB_A, SOCK_STREAM, "0.0.0.0", SERVICE_PORT);
     autofd int guest6 = lab_serve(LAB_A, SOCK_STREAM, "::", SERVICE_PORT);
     autofd int host = lab_serve(LAB_HOST, SOCK_STREAM, "10.9.0.1", SERVICE_PORT);
+    lab_expect(modes[i].goes_out);
     bool goes_out = lab_reach(LAB_A, SOCK_STREAM, "198.51.100.2", SERVICE_PORT, outside, seen_as);
     assert_int_equal(goes_out, modes[i].goes_out);
     assert_true(!goes_out || strcmp(seen_as, modes[i].seen_as) == 0);
-    assert_int_equal(lab_reach(LAB_A, SOCK_STREAM, "2001:db8:1::2", SERVICE_PORT, outside6, NULL),
-                     modes[i].goes_out);
-    assert_int_equal(lab_reach(LAB_OUTSIDE, SOCK_STREAM, "10.9.0.2", SERVICE_PORT, guest, NULL),
-                     modes[i].is_open);
-    assert_int_equal(lab_reach(LAB_OUTSIDE, SOCK_STREAM, "fd09::2", SERVICE_PORT, guest6, NULL),
-                     modes[i].is_open);
-    assert_true(lab_reach(LAB_B, SOCK_STREAM, "10.9.0.2", SERVICE_PORT, guest, NULL));
-    assert_true(lab_reach(LAB_HOST, SOCK_STREAM, "10.9.0.2", SERVICE_PORT, guest, NULL));
-    assert_true(lab_reach(LAB_A, SOCK_STREAM, "10.9.0.1", SERVICE_PORT, host, NULL));
+    assert_int_equal(reach(LAB_A, "2001:db8:1::2", outside6, goes_out), goes_out);
+    assert_int_equal(reach(LAB_OUTSIDE, "10.9.0.2", guest, modes[i].is_open), modes[i].is_open);
+    assert_int_equal(reach(LAB_OUTSIDE, "fd09::2", guest6, modes[i].is_open), modes[i].is_open);
+    assert_true(reach(LAB_B, "10.9.0.2", guest, true));
+    assert_true(reach(LAB_HOST, "10.9.0.2", guest, true));
+    assert_true(reach(LAB_A, "10.9.0.1", host, true));
     assert_true(is_answering());
     lab_remove();
 }
