@@ -139,10 +139,13 @@ static void free_route(gpointer data)
 static void read_next_hops(Route *route, struct nlattr *hops)
 {
     int left = nla_len(hops);
-    for (struct rtnexthop *hop = nla_data(hops); RTNH_OK(hop, left);
-         left -= RTNH_ALIGN(hop->rtnh_len), hop = RTNH_NEXT(hop)) {
+    const struct rtnexthop *hop = nla_data(hops);
+    /* RTNH_OK() alone looks at a hop before it knows that there is one */
+    while (left >= (int)sizeof *hop && RTNH_OK(hop, left)) {
         unsigned index = (unsigned)hop->rtnh_ifindex;
         g_array_append_val(route->links, index);
+        left -= (int)RTNH_ALIGN(hop->rtnh_len);
+        hop = RTNH_NEXT(hop);
     }
 }
 
