@@ -53,7 +53,7 @@ static void add_row(CmdTable *table, const MachineView *view)
     g_autofree char *memory = spec_format_size(view->memory_bytes);
     g_autofree char *ssh =
         view->ssh_port ? g_strdup_printf("%s:%u", view->ssh_addr, view->ssh_port) : NULL;
-    g_autofree char *forwards = cmd_format_forwards(view);
+    g_autofree char *forwards = cmd_format_forwards(view->forwards);
     const char *const cells[] = {
         view->name, machine_status_name(view->status), age, image, cpus, memory, ssh, forwards};
     for (gsize i = 0; i < G_N_ELEMENTS(cells); i++) {

@@ -76,7 +76,7 @@ static void print_tags(const MachineView *view)
 
 static void print_view(const MachineView *view)
 {
-    g_autofree char *forwards = cmd_format_forwards(view);
+    g_autofree char *forwards = cmd_format_forwards(view->forwards);
     g_autofree char *ssh =
         view->ssh_port ? g_strdup_printf("%s@%s port %u", view->login_user ? view->login_user : "?",
                                          view->ssh_addr, view->ssh_port)

@@ -18,6 +18,7 @@ typedef int (*CmdHandler)(const CmdContext *context, GError **error);
 typedef enum {
     CMD_OPERAND_NONE,
     CMD_OPERAND_MACHINE,
+    CMD_OPERAND_NETWORK,
     CMD_OPERAND_FILE,
     CMD_OPERAND_SHELL,
     CMD_OPERAND_COMMAND
@@ -34,10 +35,11 @@ typedef struct {
     const CmdFlag *flags; /* its own, ends with a row without name; NULL: none */
     unsigned n_operands_min, n_operands_max;
     CmdOperand operand;
-    bool takes_command;  /* "-- COMMAND..." may follow; its status is passed on */
-    bool has_spec_flags; /* and every option of a machine that has a flag */
-    bool has_json;       /* takes --json */
-    bool is_hidden;      /* for our own processes: not listed, not documented */
+    bool takes_command;     /* "-- COMMAND..." may follow; its status is passed on */
+    bool has_spec_flags;    /* and every option of a machine that has a flag */
+    bool has_network_flags; /* and every option of a network that has one */
+    bool has_json;          /* takes --json */
+    bool is_hidden;         /* for our own processes: not listed, not documented */
     CmdHandler handler;
 } CmdCommand;
 

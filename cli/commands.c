@@ -21,6 +21,11 @@ static const CmdCommand *const commands[] = {
     &cmd_stats,
     &cmd_check,
     &cmd_schema,
+    &cmd_network_ls,
+    &cmd_network_show,
+    &cmd_network_add,
+    &cmd_network_rm,
+    &cmd_network_check,
     &cmd_image_probe,
     &cmd_image_inspect,
     &cmd_image_overlay,
@@ -117,10 +122,10 @@ static void add_own(GArray *flags, const CmdCommand *command)
 }
 
 /* A flag of the command's own stands before an option of the same name: `name`, say. */
-static void add_spec(GArray *flags)
+static void add_options(GArray *flags, unsigned n, const SpecOptionInfo *(*info)(unsigned i))
 {
-    for (unsigned i = 0; i < spec_option_n(); i++) {
-        const SpecOptionInfo *option = spec_option_info(i);
+    for (unsigned i = 0; i < n; i++) {
+        const SpecOptionInfo *option = info(i);
         if (!option->flag || has_flag(flags, option->flag)) {
             continue;
         }
@@ -131,12 +136,24 @@ static void add_spec(GArray *flags)
                        : option->metavar ? option->metavar
                                          : "VALUE",
             .is_list = option->is_list,
-            .kind = option->is_file ? CMD_VALUE_FILE : CMD_VALUE_TEXT,
+            .kind = option->is_file      ? CMD_VALUE_FILE
+                    : option->is_network ? CMD_VALUE_NETWORK
+                                         : CMD_VALUE_TEXT,
             .choices = option->choices,
             .doc = option->doc,
             .spec_path = option->path,
         };
         g_array_append_val(flags, flag);
+    }
+}
+
+static void add_spec(GArray *flags, const CmdCommand *command)
+{
+    if (command->has_spec_flags) {
+        add_options(flags, spec_option_n(), spec_option_info);
+    }
+    if (command->has_network_flags) {
+        add_options(flags, spec_network_option_n(), spec_network_option_info);
     }
 }
 
@@ -159,9 +176,7 @@ CmdFlag *cmd_command_flags(const CmdCommand *command)
     GArray *flags = g_array_new(TRUE, TRUE, sizeof(CmdFlag));
     if (command) {
         add_own(flags, command);
-    }
-    if (command && command->has_spec_flags) {
-        add_spec(flags);
+        add_spec(flags, command);
     }
     add_common(flags, command);
     return (CmdFlag *)(void *)g_array_free(flags, FALSE);
@@ -175,8 +190,8 @@ CmdFlag *cmd_command_flags_part(const CmdCommand *command, bool is_common)
     } else if (command) {
         add_own(flags, command);
     }
-    if (!is_common && command && command->has_spec_flags) {
-        add_spec(flags);
+    if (!is_common && command) {
+        add_spec(flags, command);
     }
     return (CmdFlag *)(void *)g_array_free(flags, FALSE);
 }

@@ -24,6 +24,10 @@ static const char head[] =
     "2>/dev/null)\" "
     "-- \"$cur\")\n"
     "        ;;\n"
+    "    network)\n"
+    "        mapfile -t COMPREPLY < <(compgen -W \"$* $(\"$program\" \"${where[@]}\" network ls "
+    "--quiet 2>/dev/null)\" -- \"$cur\")\n"
+    "        ;;\n"
     "    file)\n"
     "        compopt -o filenames 2>/dev/null\n"
     "        mapfile -t COMPREPLY < <(compgen -f -- \"$cur\")\n"
@@ -131,7 +135,8 @@ static const char *value_kind(const CmdFlag *flag)
     static const char *const kinds[] = {[CMD_VALUE_TEXT] = NULL,
                                         [CMD_VALUE_FILE] = "file",
                                         [CMD_VALUE_DIR] = "dir",
-                                        [CMD_VALUE_MACHINE] = "machine"};
+                                        [CMD_VALUE_MACHINE] = "machine",
+                                        [CMD_VALUE_NETWORK] = "network auto user none"};
     return kinds[flag->kind];
 }
 
@@ -162,6 +167,7 @@ static void append_operands(GString *out, const CmdCommand *command)
     g_autofree char *commands = g_strconcat("_vm_run_reply words ", words, NULL);
     const char *const replies[] = {[CMD_OPERAND_NONE] = ":",
                                    [CMD_OPERAND_MACHINE] = "_vm_run_reply machine",
+                                   [CMD_OPERAND_NETWORK] = "_vm_run_reply network",
                                    [CMD_OPERAND_FILE] = "_vm_run_reply file",
                                    [CMD_OPERAND_SHELL] = "_vm_run_reply words bash",
                                    [CMD_OPERAND_COMMAND] = commands};

@@ -24,6 +24,8 @@ const char *const cmd_environment[] = {
     "The libvirt connection when --connect is not given.",
     "LIBVIRT_DEFAULT_URI",
     "The same when VM_RUN_URI is not set either.",
+    "VM_RUN_NETWORK",
+    "The network of a machine that says nothing of networks: user, none, or a network's name.",
     "VM_RUN_LOG",
     "debug, info or warning: what is done, as lines on standard error.",
     "NO_COLOR",

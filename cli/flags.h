@@ -7,7 +7,13 @@
  * The command line: GNU long options (--flag VALUE, --flag=VALUE), short ones (-d, -p 80:80,
  * -p80:80, bundles such as -dq), operands anywhere between them, `--` ends options.
  */
-typedef enum { CMD_VALUE_TEXT, CMD_VALUE_FILE, CMD_VALUE_DIR, CMD_VALUE_MACHINE } CmdValueKind;
+typedef enum {
+    CMD_VALUE_TEXT,
+    CMD_VALUE_FILE,
+    CMD_VALUE_DIR,
+    CMD_VALUE_MACHINE,
+    CMD_VALUE_NETWORK
+} CmdValueKind;
 
 typedef struct {
     const char *name;           /* without dashes; NULL ends a table */
@@ -17,7 +23,8 @@ typedef struct {
     CmdValueKind kind;          /* for completion */
     const char *const *choices; /* the values it takes, NULL-terminated; NULL: any */
     const char *doc;            /* one sentence */
-    const char *spec_path;      /* the machine option it sets, NULL: a flag of the command */
+    const char
+        *spec_path; /* the option of a machine or network it sets, NULL: a flag of the command */
 } CmdFlag;
 
 typedef struct {

@@ -128,7 +128,10 @@ char *cmd_help_command(const CmdCommand *command)
     g_autofree CmdFlag *own = cmd_command_flags_part(command, false);
     g_autofree CmdFlag *common = cmd_command_flags_part(command, true);
     append_flags(out, "Flags", own, false);
-    append_flags(out, "The machine (each is also a key of the spec file)", own, true);
+    append_flags(out,
+                 command->has_network_flags ? "The network (each is also a key of the spec file)"
+                                            : "The machine (each is also a key of the spec file)",
+                 own, true);
     append_flags(out, "Common flags", common, false);
     append_examples(out, command->examples);
     return g_string_free(out, FALSE);

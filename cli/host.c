@@ -42,11 +42,11 @@ char *cmd_format_age(uint64_t seconds)
     return g_strdup("0s");
 }
 
-char *cmd_format_forwards(const MachineView *view)
+char *cmd_format_forwards(const GPtrArray *forwards)
 {
     GString *out = g_string_new(NULL);
-    for (guint i = 0; i < view->forwards->len; i++) {
-        const MachineForward *forward = view->forwards->pdata[i];
+    for (guint i = 0; i < forwards->len; i++) {
+        const MachineForward *forward = forwards->pdata[i];
         bool is_ipv6 = strchr(forward->host_addr, ':');
         g_string_append_printf(out, "%s%s%s%s:%u->%u/%s", i ? ", " : "", is_ipv6 ? "[" : "",
                                forward->host_addr, is_ipv6 ? "]" : "", forward->host_port,

@@ -15,5 +15,5 @@ int cmd_each_machine(const CmdContext *context, MachineHost *host,
 /* "12s", "5m", "3h", "2d": how long something has lasted; transfer full. */
 char *cmd_format_age(uint64_t seconds);
 
-/* "127.0.0.1:8080->80/tcp, ..." of a view's forwards; transfer full, "" without one. */
-char *cmd_format_forwards(const MachineView *view);
+/* "127.0.0.1:8080->80/tcp, *:53->53/udp ..." of MachineForwards; transfer full, "" without one. */
+char *cmd_format_forwards(const GPtrArray *forwards);

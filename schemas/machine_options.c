@@ -303,7 +303,7 @@ static const SpecOption machine_rows[] = {
     SPEC_RECORDS(M, networks, SpecNetwork, "networks",
                  "Network interfaces, in order; an empty list means none.", .max_items = 64,
                  .default_doc = "one, `auto`", .change = SPEC_CHANGE_RESTART,
-                 SPEC_FLAG("network", 0, "NET")),
+                 .info.is_network = true, SPEC_FLAG("network", 0, "NET")),
     SPEC_RECORDS(M, ports, SpecPort, "ports",
                  "Ports of this host that lead into the guest. HOST `auto` or 0 is the next free "
                  "one; FIRST-LAST on both sides maps a range.",

@@ -1,5 +1,6 @@
 #include "schemas/network_rows.h"
 #include "schemas/rules.h"
+#include "schemas/value.h"
 
 /* Networks, and what of a machine concerns them: NICs, ports, egress. */
 
@@ -54,7 +55,10 @@ const char *spec_proto_name(SpecProto value)
 #define LABEL_PATTERN "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 #define LINK_PATTERN  "[A-Za-z0-9][A-Za-z0-9_.-]*"
 #define LINK_HINT     "use letters, digits, '-', '_' and '.'"
-#define RATE_LIMITS   .min = 8000, .max = UINT64_C(16000000000)
+/* What libnl's tbf can say: bytes a second in an int (libnl 3.7, route/qdisc/tbf.h). */
+#define RATE_MIN    8000
+#define RATE_MAX    UINT64_C(16000000000)
+#define RATE_LIMITS .min = RATE_MIN, .max = RATE_MAX
 #define LINK_NAME_RULE                                                                             \
     .max = 15, .rule = spec_rule_bridge, .code = VM_ERROR_NAME, .pattern = LINK_PATTERN,           \
     .pattern_hint = LINK_HINT
@@ -99,6 +103,15 @@ static const SpecOption nic_rows[] = {
               .default_text = "up", .change = SPEC_CHANGE_LIVE),
     SPEC_LATER("model", "Model of the interface."),
 };
+bool spec_rate_check(const char *text, uint64_t *out_bps, const char **out_why)
+{
+    SpecNumber got = spec_parse_rate_form(text, out_bps);
+    *out_why = got == SPEC_NUMBER_MALFORMED
+                   ? "is no rate: write digits and one of kbit, Mbit, Gbit, such as 20Mbit"
+                   : "is outside 8kbit to 16Gbit";
+    return got == SPEC_NUMBER_OK && *out_bps >= RATE_MIN && *out_bps <= RATE_MAX;
+}
+
 static const SpecTable nic_table = TABLE(nic_rows);
 const SpecRecordType spec_nic_record = {
     .noun = "network",

@@ -64,6 +64,7 @@ typedef struct {
     bool is_switch;      /* takes no value */
     bool is_list;        /* may be repeated */
     bool is_file;        /* completion: file names */
+    bool is_network;     /* completion: names of networks */
     bool is_secret;
     const char *const *choices; /* enum texts, NULL-terminated, or NULL */
 } SpecOptionInfo;
@@ -77,4 +78,7 @@ const SpecOptionInfo *spec_network_option_info(unsigned i);
  * ms. */
 bool spec_parse_size(const char *text, uint64_t *out_bytes);
 bool spec_parse_duration(const char *text, uint64_t *out_ms);
+/* "20Mbit", "500kbit" -> bits per second, within the limits of a NIC; else *out_why says why not.
+ */
+bool spec_rate_check(const char *text, uint64_t *out_bps, const char **out_why);
 char *spec_format_size(uint64_t bytes); /* "20GiB", transfer full */

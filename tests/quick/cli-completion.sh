@@ -42,6 +42,10 @@ expect 'started boot ssh cloud-init ready' vm-run run --wait =
 expect 'kvm' vm-run run --accel k
 expect 'bash' vm-run completion ''
 expect 'restart' vm-run help re
+expect 'ls show add rm check' vm-run network ''
+expect '--cidr --cidr6' vm-run network add --cid
+expect 'nat' vm-run network add --mode n
+expect 'auto user none' vm-run --state-dir "$dir/empty" run --network ''
 expect 'base.qcow2' vm-run run ba
 expect 'base.qcow2' vm-run run -f ba
 expect 'folder' vm-run --state-dir fo

@@ -55,7 +55,7 @@ def command_of(words):
     i = 0
     while i < len(words) and words[i].startswith("-"):
         i += 2 if words[i] in ("--state-dir", "--connect") else 1
-    n = 2 if words[i:i + 1] == ["image"] else 1
+    n = 2 if words[i:i + 1] in (["image"], ["network"]) else 1
     return words[i:i + n], words[:i] + words[i + n:]
 
 

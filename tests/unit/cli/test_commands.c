@@ -63,6 +63,12 @@ static void test_commands_when_promised_then_there(void **state)
         assert_non_null(cmd_command_find(argv, &n_words));
         assert_int_equal(n_words, 1);
     }
+    static const char *const network[] = {"ls", "show", "add", "rm", "check"};
+    for (gsize i = 0; i < G_N_ELEMENTS(network); i++) {
+        const char *const argv[] = {"network", network[i], "x", NULL};
+        assert_non_null(cmd_command_find(argv, &n_words));
+        assert_int_equal(n_words, 2);
+    }
     static const char *const image[] = {"probe", "inspect", "overlay"};
     for (gsize i = 0; i < G_N_ELEMENTS(image); i++) {
         const char *const argv[] = {"image", image[i], "x", NULL};

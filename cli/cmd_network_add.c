@@ -1,0 +1,168 @@
+#include <stdio.h>
+#include <string.h>
+#include "base/error.h"
+#include "cli/commands.h"
+#include "cli/host.h"
+#include "cli/say.h"
+#include "cli/signals.h"
+#include "driver/networks.h"
+#include "schemas/spec.h"
+
+static bool apply_set(NetworkSpec *spec, const char *text, BaseReport *report, GError **error)
+{
+    const char *equals = strchr(text, '=');
+    if (!equals || equals == text) {
+        return base_fail(error, VM_ERROR_CLI, "--set '%s': not of the form KEY=VALUE", text);
+    }
+    g_autofree char *path = g_strndup(text, (size_t)(equals - text));
+    g_autofree char *shown = g_strdup_printf("--set %s", path);
+    spec_network_set(spec, path, equals + 1, shown, report);
+    return true;
+}
+
+static bool apply_flags(NetworkSpec *spec, const CmdArgs *args, BaseReport *report, GError **error)
+{
+    for (guint i = 0; i < args->given->len; i++) {
+        const CmdGiven *given = &g_array_index(args->given, CmdGiven, i);
+        if (g_str_equal(given->flag->name, "set") &&
+            !apply_set(spec, given->value, report, error)) {
+            return false;
+        }
+        if (given->flag->spec_path) {
+            g_autofree char *shown = g_strdup_printf("--%s", given->flag->name);
+            spec_network_set(spec, given->flag->spec_path, given->value ? given->value : "true",
+                             shown, report);
+        }
+    }
+    return true;
+}
+
+/* The network of a file by the operand's name. NULL: said, or `error`. Transfer full. */
+static NetworkSpec *load_spec(const CmdContext *context, BaseReport *report, GError **error)
+{
+    const char *path = cmd_args_text(context->args, "file");
+    const char *name = cmd_args_operand(context->args, 0);
+    g_autoptr(SpecFile) file = spec_file_load(path, report);
+    if (!file || base_report_n_errors(report)) {
+        return NULL;
+    }
+    for (unsigned i = 0; i < spec_file_n_networks(file); i++) {
+        if (g_str_equal(spec_file_network(file, i)->name, name)) {
+            return spec_network_copy(spec_file_network(file, i));
+        }
+    }
+    base_fail(error, VM_ERROR_NOT_FOUND, "'%s' describes no network '%s'", path, name);
+    return NULL;
+}
+
+static NetworkSpec *flags_spec(const CmdContext *context, BaseReport *report, GError **error)
+{
+    g_autoptr(NetworkSpec) spec = spec_network_new();
+    spec_network_set(spec, "name", cmd_args_operand(context->args, 0), "NETWORK", report);
+    if (!apply_flags(spec, context->args, report, error)) {
+        return NULL;
+    }
+    spec_network_finish(spec, report);
+    return base_report_n_errors(report) ? NULL : g_steal_pointer(&spec);
+}
+
+static bool has_spec_flag(const CmdArgs *args)
+{
+    for (guint i = 0; i < args->given->len; i++) {
+        const CmdFlag *flag = g_array_index(args->given, CmdGiven, i).flag;
+        if (flag->spec_path || g_str_equal(flag->name, "set")) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static NetworkSpec *describe(const CmdContext *context, BaseReport *report, GError **error)
+{
+    bool is_file = cmd_args_has(context->args, "file");
+    if (is_file && has_spec_flag(context->args)) {
+        base_fail(error, VM_ERROR_CLI, "give -f FILE or the network's options, not both");
+        return NULL;
+    }
+    return is_file ? load_spec(context, report, error) : flags_spec(context, report, error);
+}
+
+static void print_network(const CmdContext *context, const MachineNetwork *network)
+{
+    if (context->is_json) {
+        g_autofree char *json = machine_network_to_json(network);
+        puts(json);
+        return;
+    }
+    cmd_say_note(context, "network '%s' is up on bridge %s: %s%s%s", network->name,
+                 network->bridge ? network->bridge : "?", network->cidr ? network->cidr : "",
+                 network->cidr && network->cidr6 ? ", " : "", network->cidr6 ? network->cidr6 : "");
+    puts(network->name);
+}
+
+static void add(const CmdContext *context, NetworkSpec *spec, BaseReport *report, GError **error)
+{
+    g_autoptr(MachineHost) host = cmd_host_new(context, false, error);
+    spec->is_kept = true;
+    cmd_signals_init(); /* what has begun goes on to its end */
+    bool is_added = host && machine_network_add(host, spec, report, error);
+    g_autoptr(MachineNetwork) network =
+        is_added ? machine_network_load(host, spec->name, error) : NULL;
+    if (network) {
+        print_network(context, network);
+    }
+}
+
+static int add_main(const CmdContext *context, GError **error)
+{
+    g_autoptr(BaseReport) report = base_report_new();
+    g_autoptr(NetworkSpec) spec = describe(context, report, error);
+    if (spec) {
+        add(context, spec, report, error);
+    }
+    int status = cmd_say_report(context, report);
+    if (status) {
+        g_clear_error(error); /* the report has it, with its place */
+    }
+    return status;
+}
+
+static const CmdFlag flags[] = {
+    {.name = "file",
+     .letter = 'f',
+     .metavar = "FILE",
+     .kind = CMD_VALUE_FILE,
+     .doc = "Take the network of that name from this spec file (- is standard input)."},
+    {.name = "set",
+     .metavar = "KEY=VALUE",
+     .is_list = true,
+     .doc = "Set any option by its key in the spec file, such as egress.restricted=true."},
+    {.name = NULL},
+};
+
+static const char *const examples[] = {
+    "vm-run network add lab",
+    "a NAT network with free private prefixes",
+    "vm-run network add --cidr 10.77.0.0/24 --domain lab.test lab",
+    "machines resolve each other as web and web.lab.test",
+    "vm-run network add --mode bridge --bridge br0 --cidr 192.0.2.0/24 --gateway 192.0.2.1 office",
+    "fixed addresses on a bridge that is there already",
+    NULL};
+
+const CmdCommand cmd_network_add = {
+    .name = "network add",
+    .synopsis = "[flags] NETWORK",
+    .doc = "Make a network that stays until it is removed, and print its name.",
+    .detail = "The same again changes nothing and succeeds; a network of that name that differs is "
+              "refused with both values (status 6). Prefixes that are not given are chosen so that "
+              "they overlap neither a route of this host nor another network. Needs root.\n\n"
+              "Networks in a spec file need no such command: each is made with the first machine "
+              "on it that starts, and goes with the last one.",
+    .examples = examples,
+    .flags = flags,
+    .n_operands_min = 1,
+    .n_operands_max = 1,
+    .has_network_flags = true,
+    .has_json = true,
+    .handler = add_main,
+};
