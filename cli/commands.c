@@ -11,6 +11,7 @@ static const CmdCommand *const commands[] = {
     &cmd_start,
     &cmd_stop,
     &cmd_restart,
+    &cmd_update,
     &cmd_rm,
     &cmd_ps,
     &cmd_show,

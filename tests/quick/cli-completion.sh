@@ -45,6 +45,7 @@ expect 'restart' vm-run help re
 expect 'ls show add rm check' vm-run network ''
 expect '--cidr --cidr6' vm-run network add --cid
 expect 'nat' vm-run network add --mode n
+expect 'up' vm-run update web --link u
 expect 'auto user none' vm-run --state-dir "$dir/empty" run --network ''
 expect 'base.qcow2' vm-run run ba
 expect 'base.qcow2' vm-run run -f ba

@@ -53,10 +53,10 @@ static void test_rows_when_listed_then_whole_and_without_clash(void **state)
 static void test_commands_when_promised_then_there(void **state)
 {
     (void)state;
-    static const char *const promised[] = {"run", "start",  "stop",  "restart",    "rm",
-                                           "ps",  "ls",     "show",  "logs",       "console",
-                                           "ssh", "events", "stats", "check",      "schema",
-                                           "gc",  "doctor", "seed",  "completion", "version"};
+    static const char *const promised[] = {
+        "run",   "start",  "stop",    "restart", "rm",     "ps",         "ls",
+        "show",  "logs",   "console", "ssh",     "events", "stats",      "update",
+        "check", "schema", "gc",      "doctor",  "seed",   "completion", "version"};
     unsigned n_words = 0;
     for (gsize i = 0; i < G_N_ELEMENTS(promised); i++) {
         const char *const argv[] = {promised[i], NULL};
