@@ -43,6 +43,30 @@ static void print_json(const CmdContext *context, MachineHost *host, char **name
     cmd_json_print(object);
 }
 
+/* What the machine is connected to ("lab, user"), and at which addresses; NULL: nothing, or not
+ * known. Transfer full. */
+static char *networks_of(const MachineView *view)
+{
+    g_autoptr(GString) out = g_string_new(NULL);
+    for (guint i = 0; i < view->nics->len; i++) {
+        const MachineNic *nic = view->nics->pdata[i];
+        g_string_append_printf(out, "%s%s", i ? ", " : "", nic->network ? nic->network : nic->kind);
+    }
+    return out->len ? g_strdup(out->str) : NULL;
+}
+
+static char *addresses_of(const MachineView *view)
+{
+    g_autoptr(GString) out = g_string_new(NULL);
+    for (guint i = 0; i < view->nics->len; i++) {
+        const MachineNic *nic = view->nics->pdata[i];
+        const char *address = nic->ip4 ? nic->ip4 : nic->ip6;
+        g_string_append_printf(out, "%s%s", out->len && address ? ", " : "",
+                               address ? address : "");
+    }
+    return out->len ? g_strdup(out->str) : NULL;
+}
+
 static void add_row(CmdTable *table, const MachineView *view)
 {
     bool is_running =
@@ -54,8 +78,13 @@ static void add_row(CmdTable *table, const MachineView *view)
     g_autofree char *ssh =
         view->ssh_port ? g_strdup_printf("%s:%u", view->ssh_addr, view->ssh_port) : NULL;
     g_autofree char *forwards = cmd_format_forwards(view->forwards);
-    const char *const cells[] = {
-        view->name, machine_status_name(view->status), age, image, cpus, memory, ssh, forwards};
+    g_autofree char *networks = networks_of(view);
+    g_autofree char *addresses = addresses_of(view);
+    const char *const cells[] = {view->name, machine_status_name(view->status),
+                                 age,        image,
+                                 cpus,       memory,
+                                 networks,   addresses,
+                                 ssh,        *forwards ? forwards : NULL};
     for (gsize i = 0; i < G_N_ELEMENTS(cells); i++) {
         cmd_table_add(table, cells[i]);
     }
@@ -63,8 +92,8 @@ static void add_row(CmdTable *table, const MachineView *view)
 
 static void print_table(const CmdContext *context, MachineHost *host, char **names)
 {
-    static const char *const titles[] = {"NAME",   "STATUS", "UPTIME", "IMAGE", "CPUS",
-                                         "MEMORY", "SSH",    "PORTS",  NULL};
+    static const char *const titles[] = {"NAME",    "STATUS",  "UPTIME", "IMAGE", "CPUS", "MEMORY",
+                                         "NETWORK", "ADDRESS", "SSH",    "PORTS", NULL};
     g_autoptr(CmdTable) table = cmd_table_new(titles);
     for (char **name = names; *name; name++) {
         g_autoptr(MachineView) view = view_of(context, host, *name);
