@@ -114,7 +114,6 @@ const char net_filter_base_text[] =
     RULE("arps", "iifname @free4 goto arps_free")
     /* a probe (RFC 5227), of its own address: another's would be taken for a conflict */
     RULE("arps", "arp operation request arp saddr ip 0.0.0.0 iifname . arp daddr ip @addr4 accept")
-    RULE("arps", "drop")
 
     CHAIN("src4_free")
     RULE("src4_free", "ip saddr { 127.0.0.0/8, 224.0.0.0/3 } drop")
@@ -123,7 +122,6 @@ const char net_filter_base_text[] =
     CHAIN("src4")
     RULE("src4", "iifname . ip saddr @addr4 accept")
     RULE("src4", "iifname @free4 goto src4_free")
-    RULE("src4", "drop")
 
     /* a client's, and chaddr is its own: else it takes or ends another's lease */
     CHAIN("dhcp4_own")
@@ -132,7 +130,6 @@ const char net_filter_base_text[] =
     CHAIN("dhcp4")
     RULE("dhcp4", "udp sport != 68 drop")
     RULE("dhcp4", "@th,64,24 0x010106 iifname . @th,288,48 @macs goto dhcp4_own")
-    RULE("dhcp4", "drop")
 
     CHAIN("ipv4_whole")
     RULE("ipv4_whole", LATER4 " goto src4")
@@ -147,7 +144,6 @@ const char net_filter_base_text[] =
     /* what can't be taken apart would pass the rules that look into it (255: none has it) */
     CHAIN("ipv4")
     RULE("ipv4", "meta l4proto != 255 goto ipv4_whole")
-    RULE("ipv4", "drop")
 
     CLAIM("claim_src", "@nh,64,128", "@nh,128,64", "accept")
     CLAIM("claim_target", "@th,64,128", "@th,128,64", "return")
@@ -160,7 +156,6 @@ const char net_filter_base_text[] =
     RULE("src6", "iifname . @nh,64,128 @addr6 accept")
     RULE("src6", "ip6 saddr fe80::/64 goto claim_src")
     RULE("src6", "iifname @free6 goto src6_free")
-    RULE("src6", "drop")
 
     /* In ns, dad, na, rs: one option at most, in its place, and nothing in front, so that one look
      * sees all there is. */
@@ -173,7 +168,6 @@ const char net_filter_base_text[] =
     RULE("dad", "@th,64,64 0xfe80000000000000 jump claim_target")
     RULE("dad", "@th,64,64 0xfe80000000000000 accept")
     RULE("dad", "iifname @free6 goto dad_free")
-    RULE("dad", "drop")
 
     CHAIN("ns")
     RULE("ns", "ip6 nexthdr != ipv6-icmp drop")
@@ -181,7 +175,6 @@ const char net_filter_base_text[] =
     RULE("ns", "ip6 saddr :: goto dad")
     RULE("ns", "ip6 length 24 goto src6")
     RULE("ns", "ip6 length 32 @th,192,16 0x0101 iifname . @th,208,48 @macs goto src6")
-    RULE("ns", "drop")
 
     CHAIN("na_free")
     FREE("na_free", "known6", "@th,64,128", "goto src6")
@@ -195,14 +188,12 @@ const char net_filter_base_text[] =
     RULE("na", "@th,64,64 0xfe80000000000000 jump claim_target")
     RULE("na", "@th,64,64 0xfe80000000000000 goto src6")
     RULE("na", "iifname @free6 goto na_free")
-    RULE("na", "drop")
 
     CHAIN("rs")
     RULE("rs", "ip6 nexthdr != ipv6-icmp drop")
     RULE("rs", "ip6 saddr :: ip6 length 8 accept")
     RULE("rs", "ip6 length 8 goto src6")
     RULE("rs", "ip6 length 16 @th,64,16 0x0101 iifname . @th,80,48 @macs goto src6")
-    RULE("rs", "drop")
 
     CHAIN("mld")
     RULE("mld", "ip6 saddr :: accept")
@@ -223,7 +214,6 @@ const char net_filter_base_text[] =
     RULE("frag6", "ip6 saddr { ::, fe80::/10 } drop")
     RULE("frag6", "ip6 hoplimit 255 drop")
     RULE("frag6", LATER6 " goto src6")
-    RULE("frag6", "meta l4proto != { tcp, udp, udplite, sctp, dccp, esp, ipv6-icmp } drop")
     RULE("frag6", "@th,56,8 0 return")
     RULE("frag6", "@th,56,8 != 0 return")
     RULE("frag6", "drop")
@@ -236,7 +226,6 @@ const char net_filter_base_text[] =
     CHAIN("ipv6")
     RULE("ipv6", "exthdr frag exists jump frag6")
     RULE("ipv6", "meta l4proto != 255 goto ipv6_whole")
-    RULE("ipv6", "drop")
 
     CHAIN("guest")
     RULE("guest", "iifname . @ll,48,48 != @macs drop")
@@ -244,9 +233,9 @@ const char net_filter_base_text[] =
     RULE("guest", "ether type arp goto arps")
     RULE("guest", "ether type ip goto ipv4")
     RULE("guest", "ether type ip6 goto ipv6")
-    RULE("guest", "drop")
     HOOKED("pre", "prerouting priority -300")
-    RULE("pre", "iifname \"vmt*\" goto guest")
+    RULE("pre", "iifname \"vmt*\" jump guest")
+    RULE("pre", "iifname \"vmt*\" drop") /* what no chain accepts */
 
     HOOKED("post", "postrouting priority -300")
     RULE("post", "oifname != \"vmt*\" accept")

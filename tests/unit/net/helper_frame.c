@@ -17,6 +17,7 @@ typedef struct {
     const FrameHost *hosts;
     char destination;
     unsigned ip4_at, ip6_at, udp_at; /* 0: none */
+    unsigned end_at;                 /* where padding begins */
 } Builder;
 
 static void put(Builder *builder, const void *bytes, unsigned n_bytes)
@@ -125,7 +126,9 @@ static void put_hex(Builder *builder, const char *word)
 static void put_word(Builder *builder, const char *word)
 {
     const char *colon = strchr(word, ':');
-    if (colon) {
+    if (!strcmp(word, "end")) {
+        builder->end_at = builder->frame.n_bytes;
+    } else if (colon) {
         g_autofree char *name = g_strndup(word, (size_t)(colon - word));
         g_auto(GStrv) words = g_strsplit(colon + 1, ",", -1);
         put_header(builder, name, words);
@@ -151,15 +154,16 @@ static void set_u16(Frame *frame, unsigned at, unsigned value)
 static void finish(Builder *builder)
 {
     Frame *frame = &builder->frame;
+    unsigned end = builder->end_at ? builder->end_at : frame->n_bytes;
     if (builder->udp_at) {
-        set_u16(frame, builder->udp_at + 4, frame->n_bytes - builder->udp_at);
+        set_u16(frame, builder->udp_at + 4, end - builder->udp_at);
     }
     if (builder->ip6_at) {
-        set_u16(frame, builder->ip6_at + 4, frame->n_bytes - builder->ip6_at - 40);
+        set_u16(frame, builder->ip6_at + 4, end - builder->ip6_at - 40);
     }
     if (builder->ip4_at) {
         uint32_t sum = 0;
-        set_u16(frame, builder->ip4_at + 2, frame->n_bytes - builder->ip4_at);
+        set_u16(frame, builder->ip4_at + 2, end - builder->ip4_at);
         for (unsigned i = 0; i < 20; i += 2) {
             sum += (uint32_t)frame->bytes[builder->ip4_at + i] << 8 |
                    frame->bytes[builder->ip4_at + i + 1];

@@ -233,7 +233,7 @@ bool lan_frame_passes(char from, const Frame *frame, char to)
     while (take(lan_tap_of(to), seen, sizeof seen)) {
     }
     write_frame(lan_tap_of(from), frame);
-    write_frame(lan_tap_of('O'), &last);
+    write_frame(lan_tap_of(to == 'O' ? 'G' : 'O'), &last);
     for (;;) {
         unsigned n_seen = take(lan_tap_of(to), seen, sizeof seen);
         if (!n_seen) {

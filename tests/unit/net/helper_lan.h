@@ -36,7 +36,7 @@ void lan_apply(const NetMember *member, const NetMember *old);
 void lan_register_all(void);
 
 /* Writes the frame into from's tap and tells whether it came to `to` (a tap, or G: this host). What
- * came first and what is on its way is settled by a broadcast from O behind it. */
+ * came first and what is on its way is settled by a broadcast behind it, of O or G. */
 bool lan_passes(char from, const char *line, char to);
 bool lan_frame_passes(char from, const Frame *frame, char to);
 

@@ -50,6 +50,9 @@ static const Kind hostile[] = {
      "mN mA 0800 ip4:Z,N,17 udp:68,67 01010600 x24 mB x10 x192 63825363 350101", NULL},
     {"DHCP release of the neighbour's",
      "mD mA 0800 ip4:A,D,17 udp:68,67 01010600 x8 aB x12 mB x10 x192 63825363 350107", NULL},
+    {"DHCP renewal as the neighbour",
+     "mD mA 0800 ip4:B,D,17 udp:68,67 01010600 x8 aB x12 mA x10 x192 63825363 350103", NULL},
+    {"DHCP server's port, to another", "mD mA 0800 ip4:A,D,17 udp:67,99 x40", NULL},
     {"DHCP reply to a server", "mN mA 0800 ip4:Z,N,17 udp:68,67 02010600 x24 mA x10 x200", NULL},
     {"DHCP as a relay", "mD mA 0800 ip4:A,D,17 udp:67,67 01010600 x24 mA x10 x200", NULL},
     /* ARP */
@@ -82,9 +85,12 @@ static const Kind hostile[] = {
     {"IPv6 longer than it is", "mD mA 86dd 60000000 0400 11 ff lA lD 0223 0222 x40", NULL},
     {"IPv6 of version 4", "mD mA 86dd 45000000 0030 11 ff lA lD 0223 0222 x44", NULL},
     {"DHCPv6 server", "mD mA 86dd ip6:lA,lD,17 udp:547,546 07000001 x20", NULL},
+    {"DHCPv6 server's port, to another", "mD mA 86dd ip6:gA,gD,17 udp:547,99 x40", NULL},
     {"DHCPv6 server of another port", "mD mA 86dd ip6:gA,lD,17 udp:99,546 07000001 x20", NULL},
     {"DHCPv6 server behind options", "mD mA 86dd ip6:lA,lD,60 1100010400000000 udp:547,546 x20",
      NULL},
+    {"MLD report as the neighbour",
+     "mM mA 86dd ip6:lB,lM,0,1 3a00050200000100 icmp6:143 00000001 04000000 lM", NULL},
     {"MLD query", "mM mA 86dd ip6:lA,lM,0 3a000502000001 00 icmp6:130 x20", NULL},
     {"multicast router, IPv6", "mM mA 86dd ip6:lA,lM,0 3a000502000001 00 icmp6:151 x8", NULL},
     /* neighbour discovery */
@@ -112,16 +118,25 @@ static const Kind hostile[] = {
     {"NA with two options", "mD mA 86dd ip6:gA,gD,58 icmp6:136 60000000 gA 0201 mA 0201 mB", NULL},
     {"NA behind options", "mD mA 86dd ip6:gA,gD,60 3a00010400000000 icmp6:136 60000000 gB 0201 mA",
      NULL},
+    {"NA of its own behind options",
+     "mD mA 86dd ip6:gA,gD,60 3a00010400000000 icmp6:136 60000000 gA", NULL},
     {"NA of one hop less", "mD mA 86dd ip6:gA,gD,58,254 icmp6:136 60000000 gA 0201 mA", NULL},
     {"NS with the neighbour's MAC", "mD mA 86dd ip6:gA,gD,58 icmp6:135 x4 gD 0101 mB", NULL},
     {"NS with a second option", "mD mA 86dd ip6:gA,gD,58 icmp6:135 x4 gD 0e01000102030405 0101 mB",
      NULL},
     {"NS behind options", "mD mA 86dd ip6:gA,gD,60 3a00010400000000 icmp6:135 x4 gD 0101 mB", NULL},
+    {"NS of one hop less", "mD mA 86dd ip6:gA,gD,58,254 icmp6:135 x4 gD 0101 mA", NULL},
+    {"NS of its own behind options, padded",
+     "mD mA 86dd ip6:gA,gD,60 3a00010400000000 icmp6:135 x4 gD end 0101 mA", NULL},
     {"NS as the neighbour", "mD mA 86dd ip6:gB,gD,58 icmp6:135 x4 gD 0101 mA", NULL},
     {"DAD of the neighbour's", "mM mA 86dd ip6:gZ,lM,58 icmp6:135 x4 gB", NULL},
     {"DAD of the neighbour's link-local", "mM mA 86dd ip6:gZ,lM,58 icmp6:135 x4 lB", NULL},
     {"DAD of the gateway's link-local", "mM mA 86dd ip6:gZ,lM,58 icmp6:135 x4 lG", NULL},
     {"DAD with a MAC", "mM mA 86dd ip6:gZ,lM,58 icmp6:135 x4 lA 0101 mB", NULL},
+    {"DAD with two options", "mM mA 86dd ip6:gZ,lM,58 icmp6:135 x4 lA 0e01000102030405 0101 mB",
+     NULL},
+    {"RS of its own behind options, padded",
+     "mM mA 86dd ip6:lA,lM,60 3a00010400000000 icmp6:133 x4 end 0101 mA", NULL},
     {"RS with the neighbour's MAC", "mM mA 86dd ip6:lA,lM,58 icmp6:133 x4 0101 mB", NULL},
     {"RS as the neighbour", "mM mA 86dd ip6:lB,lM,58 icmp6:133 x4 0101 mA", NULL},
     /* other protocols of the link */
@@ -132,9 +147,9 @@ static const Kind hostile[] = {
     {"STP", "0180c2000000 mA 0026 424203 000000 x50", NULL},
     {"STP to one", "mD mA 0026 424203 000000 x50", NULL},
     {"PVST", "01000ccccccd mA 0032 aaaa03 00000c010b x50", NULL},
-    {"LLDP", "0180c200000e mA 88cc 0207 04 mA 0403 076162 x40", "B"},
-    {"802.1X", "0180c2000003 mA 888e 01010000 x42", "B"},
-    {"IPv4 to a group of the link", "0180c200000e mA 0800 ip4:A,D,17 udp:9,9 x20", "B"},
+    {"LLDP", "0180c200000e mA 88cc 0207 04 mA 0403 076162 x40", NULL},
+    {"802.1X", "0180c2000003 mA 888e 01010000 x42", NULL},
+    {"IPv4 to a group of the link", "0180c200000e mA 0800 ip4:A,D,17 udp:9,9 x20", NULL},
     {"IPX over LLC", "mN mA 0028 e0e003 ffff x60", NULL},
     {"IPv4 over SNAP", "mD mA 0030 aaaa03 000000 0800 ip4:B,D,17 udp:9,9 x20", NULL},
     {"PPPoE", "mN mA 8863 1109 0000 x46", NULL},
@@ -167,6 +182,10 @@ static const Kind legitimate[] = {
     {"IPv6 of link-local", "mD mA 86dd ip6:lA,lD,6,64 tcp:9,9,02", NULL},
     {"echo, IPv6", "mD mA 86dd ip6:gA,gD,58,64 icmp6:128 x30", NULL},
     {"a first fragment, IPv6", "mD mA 86dd ip6:gA,gD,44,64 11000001 00000001 udp:9,9 x40", NULL},
+    {"a first fragment with a checksum, IPv6",
+     "mD mA 86dd ip6:gA,gD,44,64 11000001 00000001 00090009 00481234 x40", NULL},
+    {"a first fragment of a tunnel, IPv6",
+     "mD mA 86dd ip6:gA,gD,44,64 2f000001 00000001 00000800 x40", NULL},
     {"a later fragment, IPv6", "mD mA 86dd ip6:gA,gD,44,64 11000010 00000001 x40", NULL},
     {"a later fragment with data like a DHCPv6 server's",
      "mD mA 86dd ip6:gA,gD,44,64 11000010 00000001 02230222 x40", NULL},
@@ -182,6 +201,7 @@ static const Kind legitimate[] = {
     {"DAD of the global one", "mM mA 86dd ip6:gZ,lM,58 icmp6:135 x4 gA", NULL},
     {"DAD with a nonce", "mM mA 86dd ip6:gZ,lM,58 icmp6:135 x4 lA 0e01000102030405", NULL},
     {"RS", "mM mA 86dd ip6:lA,lM,58 icmp6:133 x4 0101 mA", NULL},
+    {"RS without option", "mM mA 86dd ip6:lA,lM,58 icmp6:133 x4", NULL},
     {"RS of ::", "mM mA 86dd ip6:gZ,lM,58 icmp6:133 x4", NULL},
     {"MLD report", "mM mA 86dd ip6:lA,lM,0,1 3a00050200000100 icmp6:143 00000001 04000000 lM",
      NULL},
@@ -238,6 +258,18 @@ static void test_frames_of_member_pass_only_when_honest(void **state)
     check_frames();
 }
 
+/* O is none of ours: it gets what is for it, whoever that is. */
+static void test_frames_to_another_port_pass(void **state)
+{
+    (void)state;
+    lan_install();
+    lan_register_all();
+    assert_true(lan_passes('A', "mO mA 0800 ip4:A,O,17 udp:9,9 x20", 'O'));
+    assert_true(lan_passes('A', "mR mA 86dd ip6:gA,gR,17 udp:9,9 x20", 'O'));
+    assert_true(lan_passes('A', "mN mA 0806 00010800060400 01 mA aA x6 aO x18", 'O'));
+    assert_false(lan_passes('A', "mO mA 0800 ip4:B,O,17 udp:9,9 x20", 'O'));
+}
+
 static void test_frames_with_br_netfilter_pass_only_when_honest(void **state)
 {
     (void)state;
@@ -252,6 +284,7 @@ int main(void)
         cmocka_unit_test(test_frames_without_table_all_pass),
         cmocka_unit_test(test_frames_of_tap_not_registered_never_pass),
         cmocka_unit_test(test_frames_of_member_pass_only_when_honest),
+        cmocka_unit_test(test_frames_to_another_port_pass),
         cmocka_unit_test(test_frames_with_br_netfilter_pass_only_when_honest),
     };
     if (!lan_make()) {
