@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 #include "base/dir.h"
 #include "base/error.h"
@@ -19,7 +20,13 @@
 #define LEASES       "leases"
 #define READY_TEXT   "# all of this folder is watched once this was read\n"
 
-enum { FILE_MAX_BYTES = 4096, LEASES_MAX_BYTES = 64 * 1024 * 1024, DEFAULT_MTU = 1500 };
+enum {
+    FILE_MAX_BYTES = 4096,
+    LEASES_MAX_BYTES = 64 * 1024 * 1024,
+    LEASES_CHUNK_BYTES = 4096,
+    LEASES_FRESH_MS = 50,
+    DEFAULT_MTU = 1500
+};
 
 bool net_dnsmasq_is_needed(const NetNetwork *network)
 {
@@ -388,9 +395,27 @@ bool net_dnsmasq_end(const char *store_id, const char *network, GError **error)
 
 /* --- one member ------------------------------------------------------------------------------- */
 
-/* Has somebody a lease of an address of `member` that dnsmasq would keep from it? */
+/* dnsmasq cuts the file to nothing and writes it again, 4096 bytes at a time (lease.c): what is
+ * found just then may not be all. */
+static bool is_being_written(int dirfd)
+{
+    struct stat st;
+    struct timespec now;
+    if (fstatat(dirfd, LEASES "/leases", &st, AT_SYMLINK_NOFOLLOW) ||
+        clock_gettime(CLOCK_REALTIME, &now)) {
+        return false;
+    }
+    int64_t age_ms = (now.tv_sec - st.st_mtim.tv_sec) * INT64_C(1000) +
+                     (now.tv_nsec - st.st_mtim.tv_nsec) / 1000000;
+    return (st.st_size == 0 || st.st_size >= LEASES_CHUNK_BYTES) && ABS(age_ms) < LEASES_FRESH_MS;
+}
+
+/* Has somebody, perhaps, a lease of an address of `member` that dnsmasq would keep from it? */
 static bool has_old_lease(int dirfd, const NetMember *member)
 {
+    if (is_being_written(dirfd)) {
+        return true;
+    }
     g_autofree char *text = base_file_read(dirfd, LEASES "/leases", LEASES_MAX_BYTES, NULL, NULL);
     g_auto(GStrv) lines = g_strsplit(text ? text : "", "\n", -1);
     char ip4[BASE_IP_TEXT_BYTES], ip6[BASE_IP_TEXT_BYTES], mac[18];

@@ -412,6 +412,17 @@ static bool end_if_empty(NetNetwork *network, GError **error)
     return kept || net_network_remove_folder(network, error);
 }
 
+/* What was chosen for it on this handle is free as well. */
+static void forget_chosen(const NetNetwork *network, const char *owner)
+{
+    for (guint i = network->chosen->len; i > 0; i--) {
+        const NetMember *chosen = network->chosen->pdata[i - 1];
+        if (!strcmp(chosen->owner, owner)) {
+            g_ptr_array_remove_index(network->chosen, i - 1);
+        }
+    }
+}
+
 bool net_network_drop_member(NetNetwork *network, const char *owner, GError **error)
 {
     g_assert(network->lock);
@@ -422,6 +433,7 @@ bool net_network_drop_member(NetNetwork *network, const char *owner, GError **er
     g_autoptr(NetMember) old = known ? net_member_copy(known) : NULL;
     g_autofree char *copy = g_strdup(owner);
     net_network_forget_members(network);
+    forget_chosen(network, copy);
     return remove_files(network, copy, old, error) && end_if_empty(network, error);
 }
 
