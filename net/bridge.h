@@ -32,7 +32,8 @@ void net_bridge_mac(const char *owner_tag, uint8_t out[6]);
  * without DAD, its link-local one too when it has IPv6), route of ::1, route_localnet, forwarding
  * as net/bridge_forward.h says. Addresses that somebody added by hand stay. EXISTS: a link of that
  * name that is not ours. NET: a malformed name or tag, a group MAC. DENIED: no CAP_NET_ADMIN.
- * UNSUPPORTED: IPv6 is asked for and this kernel has none. Any number of processes may call it at
+ * UNSUPPORTED: IPv6 is asked for and this kernel has none. HOST: /proc/sys is read-only. After a
+ * failure a part may be there, tagged. Any number of processes may call it at
  * once. A crash leaves nothing without a mark (net/link_birth.h). 1-2 ms. */
 bool net_bridge_create(const NetBridge *bridge, GError **error);
 /* Absent: success. EXISTS: a foreign link of that name. BUSY: ports (whosever), or addresses that

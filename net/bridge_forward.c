@@ -54,8 +54,7 @@ static bool settle_uplinks(NetSocket *sock, int family, bool only_ra, SettleFn s
         if (!net_link_find_index(sock, g_array_index(uplinks, unsigned, i), &link, error)) {
             return false;
         }
-        if (link && net_link_name_check(link->name, NULL) &&
-            !settle_one(link->name, differences, error)) {
+        if (link && !settle_one(link->name, differences, error)) {
             return false;
         }
     }

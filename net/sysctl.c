@@ -2,12 +2,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <net/if.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include "base/error.h"
 #include "base/fd.h"
-#include "net/link.h"
+#include "base/report.h"
 
 static const char *const folders[] = {
     [NET_SYSCTL_IPV4] = "/proc/sys/net/ipv4/conf",
@@ -17,6 +18,7 @@ _Static_assert(G_N_ELEMENTS(folders) == NET_SYSCTL_FAMILY_N, "a folder for each 
 
 enum { VALUE_MAX_BYTES = 32 };
 
+/* The kernel takes nearly anything as a link's name; here it must be one component of a path. */
 static bool check_names(const char *link, const char *key, GError **error)
 {
     bool is_good = *key != '\0';
@@ -26,7 +28,12 @@ static bool check_names(const char *link, const char *key, GError **error)
     if (!is_good) {
         return base_fail(error, VM_ERROR_INTERNAL, "this is no setting of a link");
     }
-    return net_link_name_check(link, error);
+    if (!*link || strlen(link) >= IFNAMSIZ || strchr(link, '/') || !strcmp(link, ".") ||
+        !strcmp(link, "..")) {
+        g_autofree char *shown = base_report_escape(link, 60);
+        return base_fail(error, VM_ERROR_NET, "'%s' is no name of a network link", shown);
+    }
+    return true;
 }
 
 /* The descriptor of the setting; -1 with errno. */

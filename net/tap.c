@@ -207,9 +207,10 @@ static bool is_owner_right(const NetTap *tap, const NetLink *link)
 static bool settle(NetSocket *sock, const Wanted *wanted, const NetLink *link, GError **error)
 {
     NetLinkChange change = difference(wanted, link);
-    if ((!link->is_ipv6_off &&
-         !net_sysctl_ensure(NET_SYSCTL_IPV6, link->name, "disable_ipv6", 1, error)) ||
-        !net_link_change(sock, link, &change, error)) {
+    if (!link->is_ipv6_off) { /* a saving only: a container may not write there */
+        (void)net_sysctl_ensure(NET_SYSCTL_IPV6, link->name, "disable_ipv6", 1, NULL);
+    }
+    if (!net_link_change(sock, link, &change, error)) {
         return false;
     }
     g_autoptr(NetLink) found = NULL;
@@ -217,8 +218,7 @@ static bool settle(NetSocket *sock, const Wanted *wanted, const NetLink *link, G
         return false;
     }
     NetLinkChange left = found ? difference(wanted, found) : change;
-    if (!found || !is_owner_right(wanted->tap, found) || !found->is_ipv6_off ||
-        !net_link_change_is_empty(&left)) {
+    if (!found || !is_owner_right(wanted->tap, found) || !net_link_change_is_empty(&left)) {
         return base_fail(error, VM_ERROR_HOST,
                          "tap '%s': somebody else changes it: it does not stay as it was set",
                          wanted->tap->name);

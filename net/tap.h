@@ -23,8 +23,8 @@ typedef struct {
     bool is_link_down; /* made and enslaved, but not up: nothing gets through, whatever libvirt's
                           <link> says (that leaves the host's side up) */
     bool is_hairpin;   /* frames may go back to it: a machine that reaches itself by a port map of
-                          its own needs it where br_netfilter is on. Its multicasts then come back
-                          as well, unless a filter stops them */
+                          its own needs it where br_netfilter is on. What it sends to all would come
+                          back as well: the filter stops that (net/filter_text.c) */
 } NetTap;
 
 /* Transfer full. */
@@ -32,7 +32,8 @@ char *net_tap_name(const char *machine_uuid, unsigned nic_index);
 char *net_tap_owner_tag(const char *machine_uuid, unsigned nic_index);
 
 /* Makes the persistent tap, tags it, sets owner, enslaves it, sets its port of the bridge (guarded
- * against BPDUs, not isolated, learning) and sets it up; reads everything back. Already there with
+ * against BPDUs, not isolated, learning) and sets it up, without IPv6 of the host's where /proc/sys
+ * may be written (it would cost a route and groups each); reads everything back. Already there with
  * our tag: only what differs is changed, and nothing is sent when nothing does; so is_link_down and
  * is_hairpin change live. A link of that name without our tag: EXISTS, untouched. NOT_FOUND: no
  * such bridge; DENIED: no CAP_NET_ADMIN; HOST: no /dev/net/tun; BUSY: its owner or kind of queues
