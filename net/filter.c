@@ -5,13 +5,14 @@
 #include "net/bridge.h"
 #include "net/filter_egress.h"
 
-enum { HASH_CHARS = 16, KEYS_MAX = 16 };
+enum { HASH_CHARS = 16, KEYS_MAX = 16, MAC_TEXT_BYTES = 18 };
 
 /* Which chain of a member; constant, so that writing it again never meets an older element. */
 #define CHAIN_CONTENT "neighbours"
 
-const char *const net_filter_sets[] = {"macs",  "addr4", "addr6",   "known4", "known6", "never",
-                                       "free4", "free6", "policed", "nets",   "egress", NULL};
+const char *const net_filter_sets[] = {"macs",   "options", "addr4", "addr6", "known4",
+                                       "known6", "never",   "free4", "free6", "policed",
+                                       "nets",   "egress",  NULL};
 
 /* One element of one member; where two of a key differ only in the value, the old one goes first.
  */
@@ -129,6 +130,18 @@ static void add_address(GPtrArray *list, const NetMember *member, const BaseIp *
     key_ip(known, ip);
 }
 
+static void add_mac(GPtrArray *list, const NetMember *member)
+{
+    char text[MAC_TEXT_BYTES];
+    Element *mac = add(list, "macs");
+    key_ifname(mac, member->tap);
+    net_nft_bytes_add(&mac->key, member->mac, sizeof member->mac);
+    json_array_append_new(mac->json, json_string(base_mac_format(member->mac, text)));
+    Element *option = add(list, "options");
+    key_ifname(option, member->tap);
+    key_number(option, member->mac, sizeof member->mac);
+}
+
 /* What the gateway is on a bridge of ours; elsewhere nobody has this address. */
 static BaseIp gateway_link_local(const NetMember *member)
 {
@@ -167,9 +180,7 @@ static GPtrArray *elements_of(const NetMember *member)
     GPtrArray *list = g_ptr_array_new_full(KEYS_MAX, element_free);
     BaseIp link_local = base_ip_link_local_of_mac(member->mac);
     BaseIp gateway = gateway_link_local(member);
-    Element *mac = add(list, "macs");
-    key_ifname(mac, member->tap);
-    key_number(mac, member->mac, sizeof member->mac);
+    add_mac(list, member);
     add_tap(list, member, "nets");
     ((Element *)list->pdata[list->len - 1])->number = bridge_number(member->bridge);
     add_address(list, member, &link_local);

@@ -8,8 +8,9 @@
  * each protocol is judged by what names its sender: ARP (arps), IPv4 (ipv4), IPv6 (ipv6) and
  * neighbour discovery inside of it (ns, dad, na, rs). addr4 and addr6 hold what a tap may call its
  * own. free4 and free6 are taps whose addresses nobody knows: they may use anything but what is
- * known to be another's on their bridge (known4, known6). Keys of one set have one type, so MACs
- * and IPv6 addresses are raw payload (@nh,64,128: the source, @th,64,128: target of an NS or NA).
+ * known to be another's on their bridge (known4, known6). Keys of one set have one type, so IPv6
+ * addresses, and MACs in options of ND and DHCP (`options`), are raw payload: @nh,64,128 is the
+ * source, @th,64,128 the target of an NS or NA. Rules are so that nft reads what it has listed.
  *
  * Link-local addresses that don't follow from the MAC (RFC 7217) are claimed: the first tap that
  * asks for one (NS from ::) or uses it gets it into `own`, and its bridge into `held`. From then on
@@ -78,7 +79,8 @@
 const char net_filter_base_text[] =
     "add table " TABLE "\n"
     /* what members have */
-    SET("macs", "typeof iifname . @ll,48,48;")
+    SET("macs", "type ifname . ether_addr;")
+    SET("options", "typeof iifname . @th,208,48;")
     SET("addr4", "type ifname . ipv4_addr;")
     SET("addr6", "typeof iifname . @nh,64,128;")
     SET("known4", "type mark . ipv4_addr;")
@@ -109,7 +111,7 @@ const char net_filter_base_text[] =
     RULE("arps", "arp hlen != 6 drop")
     RULE("arps", "arp plen != 4 drop")
     RULE("arps", "arp operation != { request, reply } drop")
-    RULE("arps", "iifname . @nh,64,48 != @macs drop")
+    RULE("arps", "iifname . arp saddr ether != @macs drop")
     RULE("arps", "iifname . arp saddr ip @addr4 accept")
     RULE("arps", "iifname @free4 goto arps_free")
     /* a probe (RFC 5227), of its own address: another's would be taken for a conflict */
@@ -129,7 +131,7 @@ const char net_filter_base_text[] =
     RULE("dhcp4_own", "goto src4")
     CHAIN("dhcp4")
     RULE("dhcp4", "udp sport != 68 drop")
-    RULE("dhcp4", "@th,64,24 0x010106 iifname . @th,288,48 @macs goto dhcp4_own")
+    RULE("dhcp4", "@th,64,24 0x010106 iifname . @th,288,48 @options goto dhcp4_own")
 
     CHAIN("ipv4_whole")
     RULE("ipv4_whole", LATER4 " goto src4")
@@ -174,7 +176,7 @@ const char net_filter_base_text[] =
     RULE("ns", "ip6 hoplimit != 255 drop")
     RULE("ns", "ip6 saddr :: goto dad")
     RULE("ns", "ip6 length 24 goto src6")
-    RULE("ns", "ip6 length 32 @th,192,16 0x0101 iifname . @th,208,48 @macs goto src6")
+    RULE("ns", "ip6 length 32 @th,192,16 0x0101 iifname . @th,208,48 @options goto src6")
 
     CHAIN("na_free")
     FREE("na_free", "known6", "@th,64,128", "goto src6")
@@ -183,7 +185,7 @@ const char net_filter_base_text[] =
     RULE("na", "ip6 hoplimit != 255 drop")
     RULE("na", "ip6 length != { 24, 32 } drop")
     RULE("na", "ip6 length 32 @th,192,16 != 0x0201 drop")
-    RULE("na", "ip6 length 32 iifname . @th,208,48 != @macs drop")
+    RULE("na", "ip6 length 32 iifname . @th,208,48 != @options drop")
     RULE("na", "iifname . @th,64,128 @addr6 goto src6")
     RULE("na", "@th,64,64 0xfe80000000000000 jump claim_target")
     RULE("na", "@th,64,64 0xfe80000000000000 goto src6")
@@ -193,7 +195,7 @@ const char net_filter_base_text[] =
     RULE("rs", "ip6 nexthdr != ipv6-icmp drop")
     RULE("rs", "ip6 saddr :: ip6 length 8 accept")
     RULE("rs", "ip6 length 8 goto src6")
-    RULE("rs", "ip6 length 16 @th,64,16 0x0101 iifname . @th,80,48 @macs goto src6")
+    RULE("rs", "ip6 length 16 @th,64,16 0x0101 iifname . @th,80,48 @options goto src6")
 
     CHAIN("mld")
     RULE("mld", "ip6 saddr :: accept")
@@ -228,7 +230,7 @@ const char net_filter_base_text[] =
     RULE("ipv6", "meta l4proto != 255 goto ipv6_whole")
 
     CHAIN("guest")
-    RULE("guest", "iifname . @ll,48,48 != @macs drop")
+    RULE("guest", "iifname . ether saddr != @macs drop")
     RULE("guest", "ether daddr & ff:ff:ff:ff:ff:f0 == 01:80:c2:00:00:00 drop")
     RULE("guest", "ether type arp goto arps")
     RULE("guest", "ether type ip goto ipv4")
@@ -237,11 +239,13 @@ const char net_filter_base_text[] =
     RULE("pre", "iifname \"vmt*\" jump guest")
     RULE("pre", "iifname \"vmt*\" drop") /* what no chain accepts */
 
+    CHAIN("router")
+    RULE("router", "update @routers { @nh,64,128 }")
     HOOKED("post", "postrouting priority -300")
     RULE("post", "oifname != \"vmt*\" accept")
-    RULE("post", "ether daddr & 01:00:00:00:00:00 == 0 oifname . @ll,0,48 != @macs drop")
+    RULE("post", "ether daddr & 01:00:00:00:00:00 == 0 oifname . ether daddr != @macs drop")
     RULE("post", "ether daddr & ff:ff:ff:ff:ff:f0 == 01:80:c2:00:00:00 drop")
-    RULE("post", "icmpv6 type nd-router-advert ip6 saddr fe80::/10 update @routers { @nh,64,128 }")
+    RULE("post", "icmpv6 type nd-router-advert ip6 saddr fe80::/10 goto router")
 
     CHAIN("answer")
     RULE("answer", "ether type arp accept")
@@ -267,5 +271,5 @@ const char net_filter_base_text[] =
     RULE("between", "oifname @policed update @heard6 "
                     "{ oifname . ip6 saddr . ip6 daddr . udp sport . udp dport }")
     RULE("between", "iifname vmap @egress")
-    RULE("between", "iifname \"vmt*\" iifname . @ll,48,48 != @macs drop");
+    RULE("between", "iifname \"vmt*\" iifname . ether saddr != @macs drop");
 /* clang-format on */

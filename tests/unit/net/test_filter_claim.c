@@ -7,6 +7,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <cmocka.h>
 #include "tests/unit/net/helper_ip.h"
 #include "tests/unit/net/helper_lan.h"
@@ -100,6 +101,42 @@ static void test_claims_outlive_new_base_rules(void **state)
     assert_true(net_nft_run_text(net_filter_base_text, NULL));
     check_not_for_b();
     assert_true(lan_passes('A', USE("lS"), 'B'));
+}
+
+/* What an administrator saves with nft can be read by nft again, and is the same. */
+static void test_listed_table_can_be_loaded(void **state)
+{
+    (void)state;
+    g_autofree char *path = NULL;
+    int fd = g_file_open_tmp("filter-XXXXXX", &path, NULL);
+    g_autoptr(NetMember) b = lan_member('B'), denied = lan_member('B');
+    const char *why;
+    SpecEgressRule *rule = g_new0(SpecEgressRule, 1);
+    assert_true(base_cidr_parse("10.7.0.0/24", &rule->to, &why));
+    rule->port_first = 80;
+    rule->port_last = 90;
+    g_ptr_array_add(denied->egress.allow, rule);
+    denied->egress.is_restricted = true;
+    denied->net_egress.is_default_deny = denied->net_egress.is_restricted = true;
+    lan_apply(denied, b);
+    assert_true(lan_passes('A', DAD("lS"), 'B'));
+    assert_true(lan_passes('O', "mM mO 86dd ip6:lO,lM,58 icmp6:134 40000708 x8 0101 mO", 'B'));
+    assert_true(lan_passes('A', "mB mA 0800 ip4:A,B,17 udp:9,9 x20", 'B'));
+    g_autofree char *listed = test_command("nft list table bridge vm_driver");
+    assert_int_equal(write(fd, listed, strlen(listed)), strlen(listed));
+    close(fd);
+    lan_uninstall();
+    g_autofree char *loaded = test_command("nft -f %s", path);
+    unlink(path);
+    assert_non_null(loaded);
+    check_not_for_b();
+    assert_true(lan_passes('A', USE("lS"), 'B'));
+    assert_false(lan_passes('A', USE("lO"), 'B'));
+    assert_false(lan_passes('B', "mA mB 0800 ip4:B,A,6 tcp:9,9,02", 'A'));
+    assert_true(lan_passes('B', "mA mB 0800 ip4:B,A,17 udp:9,9 x20", 'A'));
+    g_autoptr(GPtrArray) differences = g_ptr_array_new_with_free_func(g_free);
+    assert_true(net_filter_check(denied, differences, NULL));
+    assert_int_equal(differences->len, 0);
 }
 
 static void test_addresses_of_members_and_gateway_are_never_claimed(void **state)
@@ -381,6 +418,7 @@ int main(void)
         cmocka_unit_test_setup(test_first_use_without_dad_claims, set_up),
         cmocka_unit_test_setup(test_claimed_by_neighbour_is_refused, set_up),
         cmocka_unit_test_setup(test_claims_outlive_new_base_rules, set_up),
+        cmocka_unit_test_setup(test_listed_table_can_be_loaded, set_up),
         cmocka_unit_test_setup(test_addresses_of_members_and_gateway_are_never_claimed, set_up),
         cmocka_unit_test_setup(test_member_that_comes_later_gets_its_own, set_up),
         cmocka_unit_test_setup(test_router_that_was_heard_wins, set_up),
