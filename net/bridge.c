@@ -16,7 +16,7 @@
 #define TAG_MIDDLE ":net:"
 
 enum { MAC_GROUP_BIT = 1, MAC_LOCAL_BIT = 2, MTU_DEFAULT = 1500, LINK_LOCAL_BITS = 64 };
-enum { MTU_MIN = 68, MTU_MIN_IPV6 = 1280, MTU_MAX = 65535, NAMES_SHOWN = 8 };
+enum { MTU_MIN = 68, MTU_MIN_IPV6 = 1280, MTU_MAX = 65535, NAMES_SHOWN = 8, CREATE_TRIES = 8 };
 
 char *net_bridge_name(const char *owner_tag)
 {
@@ -195,22 +195,42 @@ static bool settle_loopback(Walk *walk, GError **error)
 
 /* --- create, check ------------------------------------------------------------- */
 
-bool net_bridge_create(const NetBridge *bridge, GError **error)
+static bool create(Walk *walk, GError **error)
 {
-    g_auto(Walk) walk = {0};
+    const NetBridge *bridge = walk->bridge;
     g_autoptr(NetLink) link = NULL;
     NetLinkBirth birth = {
         .name = bridge->name, .kind = KIND, .tag = bridge->owner_tag, .mac = bridge->mac};
-    if (!begin(&walk, bridge, NULL, error) || !net_link_create(walk.sock, &birth, &link, error)) {
+    if (!net_link_create(walk->sock, &birth, &link, error)) {
         return false;
     }
-    walk.index = link->index;
-    NetLinkChange settings = link_difference(&walk, link);
+    walk->index = link->index;
+    NetLinkChange settings = link_difference(walk, link);
     NetLinkChange up = {.sets_up = !link->is_up};
-    return net_link_change(walk.sock, link, &settings, error) &&
-           net_bridge_settle_sysctls(walk.sock, bridge, NULL, error) &&
-           net_link_change(walk.sock, link, &up, error) && settle_addresses(&walk, error) &&
-           settle_loopback(&walk, error);
+    return net_link_change(walk->sock, link, &settings, error) &&
+           net_bridge_settle_sysctls(walk->sock, bridge, NULL, error) &&
+           net_link_change(walk->sock, link, &up, error) && settle_addresses(walk, error) &&
+           settle_loopback(walk, error);
+}
+
+/* A sweep that saw it before its tag, or a removal, may take it away while it is made. */
+bool net_bridge_create(const NetBridge *bridge, GError **error)
+{
+    g_auto(Walk) walk = {0};
+    GError *problem = NULL;
+    if (!begin(&walk, bridge, NULL, error)) {
+        return false;
+    }
+    bool is_done = create(&walk, &problem);
+    for (int i = 1; i < CREATE_TRIES && g_error_matches(problem, VM_ERROR, VM_ERROR_NOT_FOUND);
+         i++) {
+        g_clear_error(&problem);
+        is_done = create(&walk, &problem);
+    }
+    if (!is_done) {
+        g_propagate_error(error, problem);
+    }
+    return is_done;
 }
 
 bool net_bridge_check(const NetBridge *bridge, GPtrArray *differences, GError **error)

@@ -132,6 +132,16 @@ bool net_link_create(NetSocket *sock, const NetLinkBirth *birth, NetLink **out_l
                      birth->kind, birth->name);
 }
 
+/* Looked at once more, since its maker may be alive and further by now. */
+static bool remove_half_made(NetSocket *sock, unsigned index, const char *kind, GError **error)
+{
+    g_autoptr(NetLink) link = NULL;
+    if (!net_link_find_index(sock, index, &link, error)) {
+        return false;
+    }
+    return !link || !is_half_made(link, kind) || net_link_delete(sock, link, error);
+}
+
 GPtrArray *net_link_sweep(NetSocket *sock, const char *kind, bool is_dry_run, GError **error)
 {
     g_autoptr(GPtrArray) links = net_link_list(sock, kind, 0, error);
@@ -141,7 +151,7 @@ GPtrArray *net_link_sweep(NetSocket *sock, const char *kind, bool is_dry_run, GE
         if (!is_half_made(link, kind)) {
             continue;
         }
-        if (!is_dry_run && !net_link_delete(sock, link, error)) {
+        if (!is_dry_run && !remove_half_made(sock, link->index, kind, error)) {
             return NULL;
         }
         g_ptr_array_add(names, g_strdup(link->name));

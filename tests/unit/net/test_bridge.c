@@ -587,6 +587,27 @@ static void test_64_processes_create_it_then_all_succeed_and_there_is_one(void *
     }
 }
 
+/* A half of them sweeps while the others make it. */
+static bool create_or_sweep(const NetBridge *bridge, int i, GError **error)
+{
+    bool is_fine = true;
+    for (int round = 0; is_fine && round < 8; round++) {
+        g_autoptr(GPtrArray) swept = i % 2 ? net_bridge_sweep(false, error) : NULL;
+        is_fine = i % 2 ? swept != NULL : net_bridge_create(bridge, error);
+    }
+    return is_fine;
+}
+
+static void test_creation_beside_sweeps_then_all_succeed(void **state)
+{
+    Fixture *f = *state;
+    for (int round = 0; round < 8; round++) {
+        run_at_once(&f->bridge, create_or_sweep);
+        assert_no_differences(&f->bridge);
+        assert_true(net_bridge_remove(f->name, TAG, NULL));
+    }
+}
+
 static void test_64_machines_at_once_then_64_ports(void **state)
 {
     Fixture *f = *state;
@@ -626,6 +647,7 @@ int main(void)
         WITH_UPLINK(test_route_list_then_what_is_taken_without_defaults),
         WITH_UPLINK(test_create_hostile_values_then_refused_before_any_effect),
         WITH_UPLINK(test_64_processes_create_it_then_all_succeed_and_there_is_one),
+        WITH_UPLINK(test_creation_beside_sweeps_then_all_succeed),
         WITH_UPLINK(test_64_machines_at_once_then_64_ports),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
