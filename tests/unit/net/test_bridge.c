@@ -1,113 +1,11 @@
 #include "net/bridge.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <arpa/inet.h>
 #include <fcntl.h>
-#include <net/if.h>
-#include <netinet/icmp6.h>
-#include <poll.h>
-#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include <cmocka.h>
-#include "base/error.h"
-#include "base/fd.h"
-#include "net/bridge_forward.h"
 #include "net/link_birth.h"
 #include "net/tap.h"
-#include "tests/unit/net/helper_ip.h"
-#include "tests/unit/net/netns.h"
-
-#define TAG "vm-run:abcdefgh:net:lab"
-
-typedef struct {
-    char *name;
-    NetBridge bridge;
-} Fixture;
-
-static BaseIp ip(const char *text)
-{
-    BaseIp found;
-    assert_true(base_ip_parse(text, &found));
-    return found;
-}
-
-/* An uplink up0 (its other end is up1) with default routes of both families. */
-static int set_up(void **state)
-{
-    Fixture *f = g_new0(Fixture, 1);
-    f->name = net_bridge_name(TAG);
-    f->bridge = (NetBridge){.name = f->name,
-                            .owner_tag = TAG,
-                            .mode = SPEC_NET_MODE_NAT,
-                            .gateway4 = ip("10.87.0.1"),
-                            .gateway6 = ip("fd00:87::1"),
-                            .n_bits4 = 24,
-                            .n_bits6 = 64,
-                            .mtu = 1400};
-    net_bridge_mac(TAG, f->bridge.mac);
-    test_ip_run("link add up0 type veth peer name up1");
-    test_ip_run("link set up1 addrgenmode none up"); /* nothing that comes later by itself */
-    test_ip_run("link set up0 addrgenmode none up");
-    test_net_await_state("up0", "UP");
-    test_net_await_state("up1", "UP");
-    test_ip_run("address add 192.0.2.2/24 dev up0");
-    test_ip_run("address add 2001:db8::2/64 dev up0 nodad");
-    test_ip_run("route add default via 192.0.2.1");
-    test_ip_run("-6 route add default via 2001:db8::1 dev up0 metric 512");
-    test_sysctl_set("ipv4/ip_forward", 0);
-    test_sysctl_set("ipv6/conf/all/forwarding", 0);
-    *state = f;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    Fixture *f = *state;
-    if (if_nametoindex(f->name)) {
-        test_ip_run("link del %s", f->name);
-    }
-    test_ip_run("link del up0");
-    g_free(f->name);
-    g_free(f);
-    return 0;
-}
-
-static void assert_created(const NetBridge *bridge)
-{
-    g_autoptr(GError) error = NULL;
-    if (!net_bridge_create(bridge, &error)) {
-        fail_msg("%s", error->message);
-    }
-}
-
-/* Takes the error. */
-static void assert_code(bool is_done, GError **error, VmError code)
-{
-    assert_false(is_done);
-    if (!g_error_matches(*error, VM_ERROR, (int)code)) {
-        fail_msg("code %d, expected %d: %s", (*error)->code, (int)code, (*error)->message);
-    }
-    g_clear_error(error);
-}
-
-static char *differences(const NetBridge *bridge)
-{
-    g_autoptr(GPtrArray) lines = g_ptr_array_new_with_free_func(g_free);
-    assert_true(net_bridge_check(bridge, lines, NULL));
-    g_ptr_array_add(lines, NULL);
-    return g_strjoinv("\n", (char **)lines->pdata);
-}
-
-static void assert_no_differences(const NetBridge *bridge)
-{
-    g_autofree char *text = differences(bridge);
-    assert_string_equal(text, "");
-}
+#include "tests/unit/net/bridge_fixture.h"
 
 static void test_create_then_everything_is_there(void **state)
 {
@@ -281,142 +179,6 @@ static void test_list_then_ours_only_and_one_cut_off_is_swept(void **state)
     test_ip_run("link del foreign0");
 }
 
-/* --- forwarding ------------------------------------------------------------------ */
-
-static void test_modes_then_forwarding_as_needed_only(void **state)
-{
-    Fixture *f = *state;
-    f->bridge.mode = SPEC_NET_MODE_ISOLATED;
-    assert_created(&f->bridge);
-    assert_int_equal(test_sysctl("ipv4/conf/%s/forwarding", f->name), 0);
-    assert_int_equal(test_sysctl("ipv4/conf/up0/forwarding"), 0);
-    assert_int_equal(test_sysctl("ipv4/conf/%s/route_localnet", f->name), 1);
-    f->bridge.has_ports = true;
-    assert_created(&f->bridge);
-    assert_int_equal(test_sysctl("ipv4/conf/%s/forwarding", f->name), 1);
-    assert_int_equal(test_sysctl("ipv4/conf/up0/forwarding"), 1);
-    f->bridge.has_ports = false;
-    assert_created(&f->bridge); /* nothing is switched back */
-    assert_int_equal(test_sysctl("ipv4/conf/up0/forwarding"), 1);
-    assert_int_equal(test_sysctl("ipv4/conf/all/forwarding"), 0);
-    assert_int_equal(test_sysctl("ipv4/conf/default/forwarding"), 0);
-}
-
-static void test_several_uplinks_then_each_is_a_forwarder(void **state)
-{
-    Fixture *f = *state;
-    const char *const adds[] = {"link add up2 type veth peer name up3",
-                                "link add up4 type veth peer name up5",
-                                "link set up3 up",
-                                "link set up2 up",
-                                "link set up5 up",
-                                "link set up4 up",
-                                "address add 203.0.113.2/24 dev up2",
-                                "address add 198.51.100.2/24 dev up4",
-                                "route add default table 77 via 203.0.113.1",
-                                "route add default metric 9 nexthop via 198.51.100.1 nexthop via "
-                                "192.0.2.9"};
-    for (gsize i = 0; i < G_N_ELEMENTS(adds); i++) {
-        test_ip_run("%s", adds[i]);
-    }
-    assert_created(&f->bridge);
-    assert_int_equal(test_sysctl("ipv4/conf/up0/forwarding"), 1);
-    assert_int_equal(test_sysctl("ipv4/conf/up2/forwarding"), 1);
-    assert_int_equal(test_sysctl("ipv4/conf/up4/forwarding"), 1);
-    assert_int_equal(test_sysctl("ipv4/conf/up3/forwarding"), 0);
-    test_ip_run("link del up2");
-    test_ip_run("link del up4");
-}
-
-static bool has_force_forwarding(void)
-{
-    return test_sysctl("ipv6/conf/up0/force_forwarding") >= 0;
-}
-
-/* A router advertisement from up1, as its kernel would hear it from a router on the wire. */
-static void advertise_router(void)
-{
-    struct nd_router_advert advert = {.nd_ra_type = ND_ROUTER_ADVERT,
-                                      .nd_ra_router_lifetime = htons(600)};
-    struct sockaddr_in6 to = {.sin6_family = AF_INET6, .sin6_scope_id = if_nametoindex("up1")};
-    int hops = 255;
-    int index = (int)if_nametoindex("up1");
-    inet_pton(AF_INET6, "ff02::1", &to.sin6_addr);
-    autofd int fd = socket(AF_INET6, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_ICMPV6);
-    assert_true(fd >= 0);
-    assert_int_equal(setsockopt(fd, IPPROTO_IPV6, IPV6_MULTICAST_HOPS, &hops, sizeof hops), 0);
-    assert_int_equal(setsockopt(fd, IPPROTO_IPV6, IPV6_MULTICAST_IF, &index, sizeof index), 0);
-    assert_int_equal(sendto(fd, &advert, sizeof advert, 0, (struct sockaddr *)&to, sizeof to),
-                     (int)sizeof advert);
-}
-
-static bool has_router(void)
-{
-    g_autofree char *routes = test_ip("-6 route show default proto ra");
-    return routes && strstr(routes, "up0") != NULL;
-}
-
-/* Waits for the route that the kernel makes of an advertisement. */
-static void hear_router(void)
-{
-    autofd int watch = test_net_watch();
-    test_ip_run("address replace fe80::99/64 dev up1 nodad");
-    test_ip_run("address replace fe80::98/64 dev up0 nodad");
-    test_sysctl_set("ipv6/conf/up0/accept_ra", 1);
-    test_sysctl_set("ipv6/conf/up0/accept_ra_from_local", 1); /* both ends are this host's */
-    gint64 end_us = g_get_monotonic_time() + 10L * G_USEC_PER_SEC;
-    advertise_router();
-    while (!has_router()) {
-        struct pollfd event = {.fd = watch, .events = POLLIN};
-        assert_true(g_get_monotonic_time() < end_us);
-        poll(&event, 1, 200);
-        test_net_n_changes(watch);
-        advertise_router();
-    }
-}
-
-static void test_ipv6_forwarding_then_route_of_an_advertisement_is_kept(void **state)
-{
-    Fixture *f = *state;
-    hear_router();
-    assert_created(&f->bridge);
-    assert_true(has_router());
-    assert_no_differences(&f->bridge);
-    if (has_force_forwarding()) {
-        assert_int_equal(test_sysctl("ipv6/conf/%s/force_forwarding", f->name), 1);
-        assert_int_equal(test_sysctl("ipv6/conf/up0/force_forwarding"), 1);
-        assert_int_equal(test_sysctl("ipv6/conf/all/forwarding"), 0);
-        assert_int_equal(test_sysctl("ipv6/conf/up0/accept_ra"), 1);
-    }
-    g_autoptr(NetSocket) sock = net_socket_open(NULL); /* as older kernels need it */
-    for (int i = 0; i < 2; i++) {
-        assert_true(net_bridge_settle_forward_all(sock, NULL, NULL));
-        assert_int_equal(test_sysctl("ipv6/conf/all/forwarding"), 1);
-        assert_int_equal(test_sysctl("ipv6/conf/up0/accept_ra"), 2);
-        assert_int_equal(test_sysctl("ipv6/conf/up1/accept_ra"), 1);
-        assert_true(has_router());
-    }
-    /* and that is what it takes: without it the route goes */
-    test_sysctl_set("ipv6/conf/all/forwarding", 0);
-    test_ip_run("-6 route del default dev up0 proto ra"); /* a new one is looked at again */
-    hear_router();
-    test_sysctl_set("ipv6/conf/all/forwarding", 1);
-    assert_false(has_router());
-    test_sysctl_set("ipv6/conf/all/forwarding", 0);
-}
-
-static void test_ipv6_forwarding_where_a_program_hears_the_router_then_left_to_it(void **state)
-{
-    (void)state;
-    test_sysctl_set("ipv6/conf/up0/accept_ra", 0);
-    test_ip_run("-6 route add default via fe80::1 dev up0 proto ra");
-    g_autoptr(NetSocket) sock = net_socket_open(NULL);
-    assert_true(net_bridge_settle_forward_all(sock, NULL, NULL));
-    assert_int_equal(test_sysctl("ipv6/conf/up0/accept_ra"), 0);
-    assert_true(has_router());
-    test_sysctl_set("ipv6/conf/all/forwarding", 0);
-}
-
 static void test_ipv4_only_then_no_ipv6_on_it(void **state)
 {
     Fixture *f = *state;
@@ -447,37 +209,6 @@ static void test_two_bridges_then_each_has_its_route_of_loopback(void **state)
     assert_non_null(strstr(local, f->name));
     assert_non_null(strstr(local, name));
     assert_true(net_bridge_remove(name, TAG "2", NULL));
-}
-
-static void test_route_list_then_what_is_taken_without_defaults(void **state)
-{
-    Fixture *f = *state;
-    assert_created(&f->bridge);
-    test_ip_run("route add 172.20.0.0/16 via 192.0.2.1 table 88");
-    test_ip_run("route add blackhole 10.200.0.0/16");
-    test_ip_run("route add 0.0.0.0/1 via 192.0.2.1");
-    g_autoptr(GArray) prefixes = net_route_list(NULL);
-    g_autoptr(GString) all = g_string_new(" ");
-    for (guint i = 0; i < prefixes->len; i++) {
-        char text[BASE_CIDR_TEXT_BYTES];
-        g_string_append_printf(all, "%s ",
-                               base_cidr_format(&g_array_index(prefixes, BaseCidr, i), text));
-    }
-    const char *const there[] = {" 10.87.0.0/24 ",  " 192.0.2.0/24 ", " 172.20.0.0/16 ",
-                                 " 10.200.0.0/16 ", " fd00:87::/64 ", " 2001:db8::/64 "};
-    for (gsize i = 0; i < G_N_ELEMENTS(there); i++) {
-        if (!strstr(all->str, there[i])) {
-            fail_msg("%s is not in %s", there[i], all->str);
-        }
-    }
-    const char *const absent[] = {"/0 ", "/1 ", " 127.", " fe80:", " ff00:", " ::1"};
-    for (gsize i = 0; i < G_N_ELEMENTS(absent); i++) {
-        if (strstr(all->str, absent[i])) {
-            fail_msg("%s is in %s", absent[i], all->str);
-        }
-    }
-    test_ip_run("route flush table 88");
-    test_ip_run("route del 10.200.0.0/16");
 }
 
 static void test_create_hostile_values_then_refused_before_any_effect(void **state)
@@ -511,6 +242,31 @@ static void test_create_hostile_values_then_refused_before_any_effect(void **sta
     assert_code(net_bridge_create(&group, &error), &error, VM_ERROR_NET);
     assert_code(net_bridge_create(&none, &error), &error, VM_ERROR_NET);
     assert_int_equal(test_net_n_changes(watch), 0);
+}
+
+static int work_unprivileged(const NetBridge *bridge)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GPtrArray) lines = g_ptr_array_new_with_free_func(g_free);
+    if (setgid(65534) || setuid(65534)) {
+        return 1;
+    }
+    if (net_bridge_create(bridge, &error) || error->code != VM_ERROR_DENIED) {
+        return 2;
+    }
+    return net_bridge_check(bridge, lines, NULL) && lines->len == 1 ? 0 : 3;
+}
+
+static void test_create_without_permission_then_denied(void **state)
+{
+    Fixture *f = *state;
+    pid_t pid = fork();
+    if (pid == 0) {
+        _exit(work_unprivileged(&f->bridge));
+    }
+    int status = 1;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
 }
 
 /* --- many at once ---------------------------------------------------------------- */
@@ -623,8 +379,6 @@ static void test_64_machines_at_once_then_64_ports(void **state)
     assert_true(net_bridge_remove(f->name, TAG, NULL));
 }
 
-#define WITH_UPLINK(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
-
 int main(void)
 {
     if (!test_netns_enter()) {
@@ -638,14 +392,10 @@ int main(void)
         WITH_UPLINK(test_remove_then_gone_and_what_was_before_is_left),
         WITH_UPLINK(test_remove_with_foreign_port_or_address_then_kept_and_named),
         WITH_UPLINK(test_list_then_ours_only_and_one_cut_off_is_swept),
-        WITH_UPLINK(test_modes_then_forwarding_as_needed_only),
-        WITH_UPLINK(test_several_uplinks_then_each_is_a_forwarder),
-        WITH_UPLINK(test_ipv6_forwarding_then_route_of_an_advertisement_is_kept),
-        WITH_UPLINK(test_ipv6_forwarding_where_a_program_hears_the_router_then_left_to_it),
         WITH_UPLINK(test_ipv4_only_then_no_ipv6_on_it),
         WITH_UPLINK(test_two_bridges_then_each_has_its_route_of_loopback),
-        WITH_UPLINK(test_route_list_then_what_is_taken_without_defaults),
         WITH_UPLINK(test_create_hostile_values_then_refused_before_any_effect),
+        WITH_UPLINK(test_create_without_permission_then_denied),
         WITH_UPLINK(test_64_processes_create_it_then_all_succeed_and_there_is_one),
         WITH_UPLINK(test_creation_beside_sweeps_then_all_succeed),
         WITH_UPLINK(test_64_machines_at_once_then_64_ports),
