@@ -265,7 +265,7 @@ const char net_filter_base_text[] =
     HOOKED("between", "forward priority -300")
     /* a port in hairpin mode would get back what it sent to all: its own ARP and DAD */
     RULE("between", "ether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00 "
-                    "oifname . @ll,48,48 @macs drop")
+                    "oifname . ether saddr @macs drop")
     RULE("between", "oifname @policed update @heard4 "
                     "{ oifname . ip saddr . ip daddr . udp sport . udp dport }")
     RULE("between", "oifname @policed update @heard6 "
