@@ -8,10 +8,10 @@
 
 /*
  * How it works: the fingerprint is the sum of one hash for each chain, rule and set of our table.
- * What changes without anybody writing a rule is left out: handles, use counts, elements. Chains
- * are dumped once and rules a chain, since a chain can be asked for by its name and a member's
- * chains are many.
+ * What changes without anybody writing a rule is left out: handles, use counts, elements. Where
+ * members' chains are many, rules are asked for chain by chain and those left out.
  */
+enum { N_MEMBERS_FEW = 32 };
 static const uint64_t FNV_BASIS = 0xcbf29ce484222325u, FNV_PRIME = 0x100000001b3u;
 
 static uint64_t hash_bytes(uint64_t hash, const void *bytes, int n)
@@ -54,6 +54,7 @@ static char *copy_text(struct nlattr *attribute)
 
 typedef struct {
     GPtrArray *names; /* of char* */
+    unsigned n_of_members;
     uint64_t sum;
 } Chains;
 
@@ -61,6 +62,7 @@ static void restart_chains(void *data)
 {
     Chains *chains = data;
     g_ptr_array_set_size(chains->names, 0);
+    chains->n_of_members = 0;
     chains->sum = 0;
 }
 
@@ -74,7 +76,9 @@ static bool collect_chain(struct nlmsghdr *header, void *data)
         is_text(parts[NFTA_CHAIN_TABLE], NET_NFT_TABLE)) {
         char *name = copy_text(parts[NFTA_CHAIN_NAME]);
         g_ptr_array_add(chains->names, name);
-        if (!g_str_has_prefix(name, NET_NFT_MEMBER_PREFIX)) {
+        if (g_str_has_prefix(name, NET_NFT_MEMBER_PREFIX)) {
+            chains->n_of_members++;
+        } else {
             chains->sum += hash_attributes(FNV_BASIS, parts, which, G_N_ELEMENTS(which));
         }
     }
@@ -143,38 +147,68 @@ GPtrArray *net_nft_list_foreign_chains(GError **error)
 
 /* --- rules and sets ----------------------------------------------------------- */
 
+/* Each rule with its chain and its place in it, so that it does not matter in which order chains
+ * are told. */
 typedef struct {
-    const char *chain;
-    uint64_t hash; /* of the rules so far, in their order */
+    char chain[NFT_NAME_MAXLEN]; /* of the rule before */
+    unsigned n_rules;            /* of that chain so far */
+    uint64_t sum;
 } Rules;
 
 static void restart_rules(void *data)
 {
-    Rules *rules = data;
-    rules->hash = hash_bytes(FNV_BASIS, rules->chain, (int)strlen(rules->chain));
+    *(Rules *)data = (Rules){0};
 }
 
 static bool add_rule(struct nlmsghdr *header, void *data)
 {
-    static const int which[] = {NFTA_RULE_EXPRESSIONS, NFTA_RULE_USERDATA};
+    static const int which[] = {NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_RULE_USERDATA};
     Rules *rules = data;
     struct nlattr *parts[NFTA_RULE_MAX + 1];
-    if (net_nft_parse(header, parts, NFTA_RULE_MAX)) {
-        rules->hash = hash_attributes(rules->hash, parts, which, G_N_ELEMENTS(which));
+    if (!net_nft_parse(header, parts, NFTA_RULE_MAX) || !parts[NFTA_RULE_CHAIN]) {
+        return true;
+    }
+    if (!is_text(parts[NFTA_RULE_CHAIN], rules->chain)) {
+        g_strlcpy(rules->chain, nla_data(parts[NFTA_RULE_CHAIN]), sizeof rules->chain);
+        rules->n_rules = 0;
+    }
+    rules->n_rules++;
+    if (!g_str_has_prefix(rules->chain, NET_NFT_MEMBER_PREFIX)) {
+        uint64_t hash = hash_bytes(FNV_BASIS, &rules->n_rules, sizeof rules->n_rules);
+        rules->sum += hash_attributes(hash, parts, which, G_N_ELEMENTS(which));
     }
     return true;
 }
 
+/* Of one chain, or of all of the table (NULL). */
 static bool sum_rules(NetNftFamily family, const char *chain, uint64_t *sum, GError **error)
 {
-    Rules rules = {.chain = chain};
+    Rules rules = {0};
     NetNftMessage *message = net_nft_message(NFT_MSG_GETRULE, net_nft_protos[family], NLM_F_DUMP);
     nla_put_string(message, NFTA_RULE_TABLE, NET_NFT_TABLE);
-    nla_put_string(message, NFTA_RULE_CHAIN, chain);
+    if (chain) {
+        nla_put_string(message, NFTA_RULE_CHAIN, chain);
+    }
     if (!net_nft_ask_kernel(message, add_rule, restart_rules, &rules, NULL, error)) {
         return false;
     }
-    *sum += rules.hash;
+    *sum += rules.sum;
+    return true;
+}
+
+/* A question for each chain costs more than one for all, unless members' chains are many. */
+static bool sum_base_rules(NetNftFamily family, const Chains *chains, uint64_t *sum, GError **error)
+{
+    if (chains->n_of_members <= N_MEMBERS_FEW) {
+        return sum_rules(family, NULL, sum, error);
+    }
+    for (unsigned i = 0; i < chains->names->len; i++) {
+        const char *name = chains->names->pdata[i];
+        if (!g_str_has_prefix(name, NET_NFT_MEMBER_PREFIX) &&
+            !sum_rules(family, name, sum, error)) {
+            return false;
+        }
+    }
     return true;
 }
 
@@ -232,15 +266,9 @@ bool net_nft_fingerprint(NetNftFamily family, uint64_t *out_hash, GError **error
         *out_hash = 0;
         return true;
     }
-    if (!dump_chains(family, &chains, error) || !sum_sets(family, &sum, error)) {
+    if (!dump_chains(family, &chains, error) || !sum_sets(family, &sum, error) ||
+        !sum_base_rules(family, &chains, &sum, error)) {
         return false;
-    }
-    for (unsigned i = 0; i < names->len; i++) {
-        const char *name = names->pdata[i];
-        if (!g_str_has_prefix(name, NET_NFT_MEMBER_PREFIX) &&
-            !sum_rules(family, name, &sum, error)) {
-            return false;
-        }
     }
     sum += chains.sum;
     *out_hash = sum ? sum : 1;
