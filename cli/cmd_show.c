@@ -94,6 +94,7 @@ static void print_view(const MachineView *view)
     print_text("ssh", ssh);
     print_text("ports", forwards);
     print_nics(view);
+    print_text("not default", view->net_reason);
     print_tags(view);
     print_text("uuid", view->uuid);
     print_text("connection", view->uri);

@@ -285,6 +285,41 @@ static void check_tun(const DoctorProbe *p, MachineCheck *check)
     pass(check, "/dev/net/tun is there");
 }
 
+static void check_networks(const DoctorProbe *p, MachineCheck *check)
+{
+    bool is_said = !p->facts->is_netns_shared || !p->has_tun; /* above */
+    if (!p->facts->is_root || p->facts->kind == VIRT_KIND_TEST || is_said) {
+        return; /* networks are root's */
+    }
+    g_autofree char *reason = host_facts_network_reason(p->facts);
+    if (reason) {
+        find_fault(check, DOCTOR_WARN,
+                   g_strdup(p->facts->has_dnsmasq ? "until then machines get the user network"
+                                                  : "sudo apt-get install dnsmasq-base"),
+                   "managed networks don't work: %s", reason);
+        return;
+    }
+    pass(check, "managed networks work");
+}
+
+static void check_firewall(const DoctorProbe *p, MachineCheck *check)
+{
+    if (!p->drops) {
+        return;
+    }
+    if (p->drops->len > 0) {
+        g_autoptr(GString) all = g_string_new(NULL);
+        for (guint i = 0; i < p->drops->len; i++) {
+            g_string_append_printf(all, "%s%s", i ? "; " : "", (char *)p->drops->pdata[i]);
+        }
+        find_fault(check, DOCTOR_WARN,
+                   g_strdup("let the networks' bridges through there (docs/networking.md)"), "%s",
+                   all->str);
+        return;
+    }
+    pass(check, "no rule of another program drops what networks forward");
+}
+
 static void check_parts(const DoctorProbe *p, MachineCheck *check)
 {
     if (p->has_watch && p->has_embed) {
@@ -397,6 +432,8 @@ static const CheckRow rows[] = {
     {"socket-path", check_socket_path},
     {"netns", check_netns},
     {"tun", check_tun},
+    {"networks", check_networks},
+    {"firewall", check_firewall},
     {"parts", check_parts},
     {"qemu-img", check_qemu_img},
     {"ssh", check_ssh},

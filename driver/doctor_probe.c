@@ -21,8 +21,12 @@
 #include "driver/connection.h"
 #include "driver/embed_root.h"
 #include "driver/machine.h"
+#include "driver/networks.h"
 #include "driver/virt_ops.h"
 #include "driver/watch.h"
+#include "net/rules.h"
+
+#define EXAMPLE_BRIDGE "vmb"
 
 void doctor_probe_free(DoctorProbe *p)
 {
@@ -34,6 +38,7 @@ void doctor_probe_free(DoctorProbe *p)
     for (unsigned i = 0; i < G_N_ELEMENTS(texts); i++) {
         g_free(texts[i]);
     }
+    g_clear_pointer(&p->drops, g_ptr_array_unref);
     host_facts_free(p->facts);
     g_free(p);
 }
@@ -260,6 +265,31 @@ static void probe_parts(DoctorProbe *p)
     p->has_tun = access("/dev/net/tun", F_OK) == 0;
 }
 
+/* Of each network that is up; where there is none, of one that there could be. */
+static void probe_firewall(DoctorProbe *p, const char *state_dir, const char *connect)
+{
+    if (!p->facts->is_root || !p->facts->has_net_admin || !p->facts->has_nft) {
+        return;
+    }
+    g_autoptr(GPtrArray) drops = g_ptr_array_new_with_free_func(g_free);
+    bool is_there = access(p->state_dir, F_OK) == 0;
+    g_autoptr(MachineHost) host =
+        is_there ? machine_host_new(state_dir, connect, true, NULL) : NULL;
+    g_auto(GStrv) names = host ? machine_network_names(host, false, NULL) : NULL;
+    bool has_any = false, is_known = true;
+    for (char **name = names; name && *name; name++) {
+        g_autoptr(MachineNetwork) network = machine_network_load(host, *name, NULL);
+        if (network && network->is_up) {
+            has_any = true;
+            is_known &= net_rules_find_foreign_drops(network->bridge, drops, NULL);
+        }
+    }
+    if (!has_any) {
+        is_known = net_rules_find_foreign_drops(EXAMPLE_BRIDGE, drops, NULL);
+    }
+    p->drops = is_known ? g_steal_pointer(&drops) : NULL;
+}
+
 static uint64_t memory_available(void)
 {
     g_autofree char *text = NULL;
@@ -304,6 +334,7 @@ DoctorProbe *doctor_probe_new(const char *state_dir, const char *connect)
     probe_kernel(p);
     probe_parts(p);
     probe_limits(p);
+    probe_firewall(p, state_dir, connect);
     p->n_leftovers = p->is_connected && access(p->state_dir, F_OK) == 0
                          ? count_leftovers(p->state_dir, connect)
                          : -1;

@@ -27,6 +27,8 @@ typedef struct {
     char *state_error;                /* why it can't be written */
     char *fs_type;                    /* "ext4", "nfs" ... of its nearest existing folder */
     uint64_t free_bytes, free_inodes; /* UINT64_MAX: unknown */
+    /* networks */
+    GPtrArray *drops; /* of char*: rules of others that drop what networks forward; NULL: unknown */
     /* the rest */
     char *kernel;    /* a readable kernel image for libguestfs */
     bool has_kernel; /* readable or not */

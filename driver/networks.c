@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "driver/host.h"
 #include "net/network.h"
+#include "net/rules.h"
 
 #define LOCK_MS 20000
 
@@ -336,5 +337,9 @@ bool machine_network_check(MachineHost *host, const char *name, bool is_fix, GPt
                            GPtrArray *fixed, GError **error)
 {
     g_autoptr(NetNetwork) network = open_known(host, name, error);
-    return network && net_network_check(network, is_fix, differences, fixed, error);
+    if (!network || !net_network_check(network, is_fix, differences, fixed, error)) {
+        return false;
+    }
+    const NetNetworkView *view = net_network_view(network);
+    return !view->is_up || net_rules_find_foreign_drops(view->bridge, differences, error);
 }

@@ -149,6 +149,19 @@ def what_is_foreign_stays():
     netlab.ip("link", "del", "br0")
 
 
+def drops_of_others_are_named():
+    network("add", *LAB, "lab")
+    netlab.command("nft", "add", "table", "ip", "foreign")
+    netlab.command("nft", "add", "chain", "ip", "foreign", "gate", "{ type filter hook forward priority 0; policy drop; }")
+    for lines in (network("check", status=4).stdout, network("check", "--fix", status=4).stdout, place.run("doctor").stdout):
+        expect("table ip foreign, chain gate" in lines and shown("lab")["bridge"] in lines, lines)
+    expect("chain gate" in netlab.command("nft", "list", "table", "ip", "foreign"), "it is never touched")
+    netlab.command("nft", "delete", "table", "ip", "foreign")
+    network("check")
+    expect("no rule of another program drops" in place.run("doctor").stdout, "doctor sees it gone")
+    removed("lab")
+
+
 def from_a_file():
     path = os.path.join(place.root, "lab.yaml")
     with open(path, "w") as file:
@@ -161,7 +174,8 @@ def from_a_file():
 
 def scenes():
     vmrun.main([made_and_seen, three_times_the_same, refused_with_nothing_changed, a_free_prefix_is_chosen, checked_and_mended,
-                a_flush_is_mended_by_the_supervisor, what_is_foreign_stays, from_a_file])
+                a_flush_is_mended_by_the_supervisor, what_is_foreign_stays, drops_of_others_are_named,
+                from_a_file])
 
 
 def main():

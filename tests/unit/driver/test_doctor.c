@@ -37,8 +37,13 @@ static DoctorProbe *healthy(void)
         .has_fd_associate = true,
         .qemu_uid = 64055,
         .is_netns_shared = true,
+        .has_net_admin = true,
+        .has_tun = true,
+        .has_nft = true,
+        .has_dnsmasq = true,
         .n_cpus = 2,
     };
+    p->drops = g_ptr_array_new_with_free_func(g_free);
     p->user_name = g_strdup("ada");
     p->account_in_kvm = p->process_in_kvm = true;
     p->account_in_libvirt = p->process_in_libvirt = true;
@@ -218,6 +223,22 @@ static void no_tun(DoctorProbe *p)
     p->has_tun = false;
 }
 
+static void no_dnsmasq(DoctorProbe *p)
+{
+    p->facts->has_dnsmasq = false;
+}
+
+static void no_nft(DoctorProbe *p)
+{
+    p->facts->has_nft = false;
+}
+
+static void foreign_drop(DoctorProbe *p)
+{
+    g_ptr_array_add(p->drops, g_strdup("table ip filter drops it"));
+    g_ptr_array_add(p->drops, g_strdup("table ip6 filter, too"));
+}
+
 static void no_watch(DoctorProbe *p)
 {
     p->has_watch = false;
@@ -308,6 +329,9 @@ static const struct {
     {long_path, "socket-path", DOCTOR_FAIL, "too long", "shorter"},
     {other_netns, "netns", DOCTOR_FAIL, "another network namespace", "--connect embed"},
     {no_tun, "tun", DOCTOR_WARN, "/dev/net/tun", "modprobe tun"},
+    {no_dnsmasq, "networks", DOCTOR_WARN, "dnsmasq is not installed", "dnsmasq-base"},
+    {no_nft, "networks", DOCTOR_WARN, "nf_tables", "user network"},
+    {foreign_drop, "firewall", DOCTOR_WARN, "drops it; table ip6 filter, too", "networking.md"},
     {no_watch, "parts", DOCTOR_FAIL, "vm-run-watch", "install vm-run again"},
     {no_embed, "parts", DOCTOR_FAIL, "vm-run-embed", "install vm-run again"},
     {no_qemu_img, "qemu-img", DOCTOR_WARN, "qemu-img", "qemu-utils"},
@@ -337,7 +361,7 @@ static void test_healthy_host_passes_every_check(void **context)
     (void)context;
     g_autoptr(DoctorProbe) probe = healthy();
     g_autoptr(GPtrArray) checks = doctor_judge(probe);
-    assert_int_equal(checks->len, 21);
+    assert_int_equal(checks->len, 23);
     for (unsigned i = 0; i < checks->len; i++) {
         const MachineCheck *check = checks->pdata[i];
         if (check->level != DOCTOR_PASS || check->remedy || !check->text) {
