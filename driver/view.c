@@ -296,6 +296,7 @@ char *machine_view_to_json(const MachineView *view)
         {"stage", view->stage},
         {"stage_state", view->stage_state},
         {"provision", view->provision},
+        {"net_reason", view->net_reason},
         {"end_reason", view->end_reason},
         {"end_detail", view->end_detail},
         {"console", view->console_socket},

@@ -63,6 +63,10 @@ expect 'web-1 web-2' vm-run show --state-dir "$dir/state" we
 expect 'web-1 web-2' vm-run show --state-dir = "$dir/state" we
 expect 'db web-1 web-2' vm-run --state-dir "$dir/state" rm --force ''
 expect 'db' vm-run --state-dir "$dir/state" rm web-1 d
+mkdir -p state/networks/lab state/networks/bridge.br0
+touch state/networks/lab/network.json state/networks/bridge.br0/network.json
+expect 'lab' vm-run --state-dir "$dir/state" network show ''
+expect 'auto user none lab' vm-run --state-dir "$dir/state" run --network ''
 
 [[ $n_failed == 0 ]] && echo "all as expected"
 exit $((n_failed > 0))
