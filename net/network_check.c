@@ -54,7 +54,8 @@ static bool check_network_rules(const Check *check, GError **error)
     g_autofree char *owner = net_network_owner(check->network);
     NetRulesNetwork rules;
     net_network_describe_rules(check->network, owner, &rules);
-    return net_rules_check_network(&rules, check->lines, error);
+    return net_rules_check_network(&rules, check->lines, error) &&
+           net_rules_check_hooks(&rules, check->lines, error);
 }
 
 static void check_supervisor(const Check *check)

@@ -75,3 +75,5 @@ bool net_rules_find_foreign_drops(const char *bridge, GPtrArray *out_texts, GErr
  * network through there, marked by a comment; absent hooks: nothing. remove undoes it. */
 bool net_rules_add_hooks(const NetRulesNetwork *network, GError **error);
 bool net_rules_remove_hooks(const NetRulesNetwork *network, GError **error);
+/* Appends a line for each hook that is there without our rules. */
+bool net_rules_check_hooks(const NetRulesNetwork *network, GPtrArray *differences, GError **error);

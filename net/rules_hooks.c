@@ -163,6 +163,23 @@ bool net_rules_remove_hooks(const NetRulesNetwork *network, GError **error)
     return lock && net_nft_commit(batch, error);
 }
 
+bool net_rules_check_hooks(const NetRulesNetwork *network, GPtrArray *differences, GError **error)
+{
+    for (gsize i = 0; i < G_N_ELEMENTS(hooks); i++) {
+        g_autoptr(NetNftBatch) batch = net_nft_batch_new();
+        g_autoptr(GHashTable) wanted = wanted_of(network, i);
+        if (!append_hook(batch, network->owner, i, wanted, error)) {
+            return false;
+        }
+        if (net_nft_batch_size(batch) > 0) {
+            g_ptr_array_add(differences,
+                            g_strdup_printf("rules of ours in chain '%s' (table %s %s) are missing",
+                                            hooks[i].chain, hooks[i].family, hooks[i].table));
+        }
+    }
+    return true;
+}
+
 bool net_rules_sweep_hooks(const char *store_id, GHashTable *owners, bool is_dry_run,
                            GHashTable *gone, GError **error)
 {

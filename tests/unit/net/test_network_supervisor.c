@@ -147,6 +147,25 @@ static void test_flushed_rules_come_back_by_the_event(void **state)
     expect_mended("nft delete table");
 }
 
+/* What Docker's start does (imitated): its chain comes later than our network, and is made anew. */
+static void test_hook_of_another_program_is_used_when_it_comes(void **state)
+{
+    (void)state;
+    g_autoptr(NetMember) member = begin_lab();
+    test_close(&store);
+    for (int i = 0; i < 2; i++) {
+        g_free(test_run("nft",
+                        "add table ip filter; add chain ip filter DOCKER-USER; "
+                        "flush chain ip filter DOCKER-USER",
+                        NULL));
+        expect_mended("DOCKER-USER");
+        g_autofree char *text =
+            test_run("nft", "list", "chain", "ip", "filter", "DOCKER-USER", NULL);
+        assert_non_null(strstr(text, member->bridge));
+        g_free(test_run("nft", "delete", "table", "ip", "filter", NULL));
+    }
+}
+
 static void test_links_and_addresses_come_back_by_the_event(void **state)
 {
     (void)state;
@@ -373,6 +392,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
         TEST(test_flushed_rules_come_back_by_the_event),
+        TEST(test_hook_of_another_program_is_used_when_it_comes),
         TEST(test_links_and_addresses_come_back_by_the_event),
         TEST(test_bridge_that_was_deleted_is_made_and_served_again),
         TEST(test_killed_dnsmasq_answers_again),
