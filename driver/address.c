@@ -4,13 +4,16 @@
 
 #include "base/error.h"
 #include "driver/host.h"
+#include "net/lease.h"
 
 /*
- * Addresses that only the guest knows: on a bridge that somebody else serves, the guest agent is
- * asked. What it says is a guest's word: parsed as an address, used to connect to and for nothing
- * else.
+ * Addresses on a bridge that somebody else serves: first the leases that DHCP servers of this host
+ * gave to that MAC, then the guest agent, each with its limit. What an agent says is a guest's
+ * word: parsed as an address, used to connect to and for nothing else. The neighbour table is only
+ * told to people.
  */
-#define AGENT_S 5
+#define AGENT_S  5
+#define LEASE_MS 2000 /* only where a server keeps a file in which a lease can appear */
 
 static bool is_nic_of(const MachineView *view, const char *mac)
 {
@@ -61,8 +64,51 @@ static char *address_in(const MachineView *view, const char *answer)
     return found;
 }
 
+/* The first NIC on a bridge whose address we did not choose. */
+static const MachineNic *foreign_nic(const MachineView *view, uint8_t out_mac[6])
+{
+    for (unsigned i = 0; i < view->nics->len; i++) {
+        const MachineNic *nic = g_ptr_array_index(view->nics, i);
+        if (nic->bridge && !nic->ip4 && base_mac_parse(nic->mac, out_mac)) {
+            return nic;
+        }
+    }
+    return NULL;
+}
+
+static char *find_lease(const MachineView *view)
+{
+    uint8_t mac[6];
+    BaseIp ip;
+    char text[BASE_IP_TEXT_BYTES];
+    const MachineNic *nic = foreign_nic(view, mac);
+    bool is_found = nic && view->status == MACHINE_STATUS_RUNNING &&
+                    net_lease_find(net_lease_files, nic->bridge, mac, LEASE_MS, &ip, NULL) &&
+                    base_ip_is_set(&ip);
+    return is_found ? g_strdup(base_ip_format(&ip, text)) : NULL;
+}
+
+/* What to try next; the neighbour's address is nobody's word, so a person decides. */
+static char *hint_at(const MachineView *view)
+{
+    uint8_t mac[6];
+    BaseIp ip;
+    char text[BASE_IP_TEXT_BYTES];
+    const MachineNic *nic = foreign_nic(view, mac);
+    if (nic && net_neighbour_find(nic->bridge, mac, &ip, NULL) && base_ip_is_set(&ip)) {
+        return g_strdup_printf("'vm-run console %s'; its MAC was last seen with %s", view->name,
+                               base_ip_format(&ip, text));
+    }
+    return g_strdup_printf("'vm-run console %s'", view->name);
+}
+
 bool machine_view_find_address(MachineHost *host, MachineView *view, GError **error)
 {
+    if (view->ssh_addr) {
+        return true;
+    }
+    view->ssh_port = 22;
+    view->ssh_addr = find_lease(view);
     if (view->ssh_addr) {
         return true;
     }
@@ -77,10 +123,12 @@ bool machine_view_find_address(MachineHost *host, MachineView *view, GError **er
         machine_host_release(host);
     }
     view->ssh_addr = answer ? address_in(view, answer) : NULL;
-    view->ssh_port = 22;
-    return view->ssh_addr ||
-           base_fail(error, VM_ERROR_NOT_FOUND,
-                     "machine '%s': its address is not known (ssh is not forwarded, and no guest "
-                     "agent tells it) - try 'vm-run console %s'",
-                     view->name, view->name);
+    if (view->ssh_addr) {
+        return true;
+    }
+    g_autofree char *hint = hint_at(view);
+    return base_fail(error, VM_ERROR_NOT_FOUND,
+                     "machine '%s': its address is not known (ssh is not forwarded, there is no "
+                     "lease, and no guest agent tells it) - try %s",
+                     view->name, hint);
 }
