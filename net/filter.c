@@ -207,10 +207,26 @@ static GPtrArray *elements_of(const NetMember *member)
 
 /* --- writing ------------------------------------------------------------------ */
 
-static void append_add(NetNftBatch *batch, const Element *element, const char *owner)
+/* owner NULL: removed. */
+static void append_element(NetNftBatch *batch, const Element *element, const char *owner)
 {
-    net_nft_add_element(batch, NET_NFT_BRIDGE, element->set, key_json(element),
-                        element_value(element), owner);
+    NetNftBytes number = {0};
+    net_nft_bytes_add(&number, &element->number, sizeof element->number);
+    json_t *key = key_json(element), *value = element_value(element);
+    NetNftTwin twin = {.set = element->set,
+                       .key = &element->key,
+                       .value = element->number ? &number : NULL,
+                       .chain = element->chain,
+                       .json_key = key,
+                       .json_value = value,
+                       .comment = owner};
+    if (owner) {
+        net_nft_add_twin(batch, NET_NFT_BRIDGE, &twin);
+    } else {
+        net_nft_delete_twin(batch, NET_NFT_BRIDGE, &twin);
+    }
+    json_decref(key);
+    json_decref(value);
 }
 
 /* Adding what goes away makes it succeed also where somebody was faster. */
@@ -223,11 +239,10 @@ static void append_removals(NetNftBatch *batch, GPtrArray *old, GPtrArray *now, 
         }
     }
     for (unsigned i = 0; i < gone->len; i++) {
-        append_add(batch, gone->pdata[i], owner);
+        append_element(batch, gone->pdata[i], owner);
     }
     for (unsigned i = 0; i < gone->len; i++) {
-        const Element *element = gone->pdata[i];
-        net_nft_delete_element(batch, NET_NFT_BRIDGE, element->set, key_json(element));
+        append_element(batch, gone->pdata[i], NULL);
     }
 }
 
@@ -235,7 +250,7 @@ static void append_additions(NetNftBatch *batch, GPtrArray *now, GPtrArray *old,
 {
     for (unsigned i = 0; i < now->len; i++) {
         if (!old || !g_ptr_array_find_with_equal_func(old, now->pdata[i], element_equal, NULL)) {
-            append_add(batch, now->pdata[i], owner);
+            append_element(batch, now->pdata[i], owner);
         }
     }
 }

@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/load.h"
 #include "net/nft/part.h"
+#include "net/nft_raw.h"
 
 enum { CONTENT_HASH_CHARS = 8 };
 
@@ -19,13 +20,15 @@ struct NetNftBatch {
     const char *verb;
     NetNftFamily family;
     char *set;
-    bool is_broken; /* a command could not be built (text that is no UTF-8) */
+    GByteArray *raw; /* the same as messages, while all commands have such a form; else NULL */
+    bool is_broken;  /* a command could not be built (text that is no UTF-8) */
 };
 
 NetNftBatch *net_nft_batch_new(void)
 {
     NetNftBatch *batch = g_new0(NetNftBatch, 1);
     batch->commands = json_array();
+    batch->raw = g_byte_array_new();
     return batch;
 }
 
@@ -33,6 +36,7 @@ void net_nft_batch_free(NetNftBatch *batch)
 {
     if (batch) {
         json_decref(batch->commands);
+        g_clear_pointer(&batch->raw, g_byte_array_unref);
         g_free(batch->set);
         g_free(batch);
     }
@@ -43,10 +47,22 @@ unsigned net_nft_batch_size(const NetNftBatch *batch)
     return (unsigned)json_array_size(batch->commands);
 }
 
-void net_nft_add_command(NetNftBatch *batch, json_t *command)
+static void append_command(NetNftBatch *batch, json_t *command)
 {
     batch->elements = NULL;
     batch->is_broken |= !command || json_array_append_new(batch->commands, command);
+}
+
+/* From now on the batch takes the long way. */
+static void leave_raw(NetNftBatch *batch)
+{
+    g_clear_pointer(&batch->raw, g_byte_array_unref);
+}
+
+void net_nft_add_command(NetNftBatch *batch, json_t *command)
+{
+    leave_raw(batch);
+    append_command(batch, command);
 }
 
 /* --- elements ----------------------------------------------------------------- */
@@ -60,9 +76,9 @@ static void append_element(NetNftBatch *batch, const char *verb, NetNftFamily fa
         return;
     }
     json_t *elements = json_pack("[o]", element);
-    net_nft_add_command(batch, json_pack("{s:{s:{s:s,s:s,s:s,s:o}}}", verb, "element", "family",
-                                         family_names[family], "table", NET_NFT_TABLE, "name", set,
-                                         "elem", elements));
+    append_command(batch, json_pack("{s:{s:{s:s,s:s,s:s,s:o}}}", verb, "element", "family",
+                                    family_names[family], "table", NET_NFT_TABLE, "name", set,
+                                    "elem", elements));
     batch->elements = batch->is_broken ? NULL : elements;
     batch->verb = verb;
     batch->family = family;
@@ -70,17 +86,42 @@ static void append_element(NetNftBatch *batch, const char *verb, NetNftFamily fa
     batch->set = g_strdup(set);
 }
 
-void net_nft_add_element(NetNftBatch *batch, NetNftFamily family, const char *set, json_t *key,
-                         json_t *value, const char *comment)
+static void append_addition(NetNftBatch *batch, NetNftFamily family, const char *set, json_t *key,
+                            json_t *value, const char *comment)
 {
     json_t *element =
         comment ? json_pack("{s:{s:o,s:s}}", "elem", "val", key, "comment", comment) : key;
     append_element(batch, "add", family, set, value ? json_pack("[o,o]", element, value) : element);
 }
 
+void net_nft_add_element(NetNftBatch *batch, NetNftFamily family, const char *set, json_t *key,
+                         json_t *value, const char *comment)
+{
+    leave_raw(batch);
+    append_addition(batch, family, set, key, value, comment);
+}
+
 void net_nft_delete_element(NetNftBatch *batch, NetNftFamily family, const char *set, json_t *key)
 {
+    leave_raw(batch);
     append_element(batch, "delete", family, set, key);
+}
+
+void net_nft_add_twin(NetNftBatch *batch, NetNftFamily family, const NetNftTwin *twin)
+{
+    append_addition(batch, family, twin->set, json_incref(twin->json_key),
+                    json_incref(twin->json_value), twin->comment);
+    if (batch->raw) {
+        net_nft_raw_element(batch->raw, family, twin);
+    }
+}
+
+void net_nft_delete_twin(NetNftBatch *batch, NetNftFamily family, const NetNftTwin *twin)
+{
+    append_element(batch, "delete", family, twin->set, json_incref(twin->json_key));
+    if (batch->raw) {
+        net_nft_raw_delete_element(batch->raw, family, twin->set, twin->key);
+    }
 }
 
 /* --- chains and rules --------------------------------------------------------- */
@@ -96,16 +137,25 @@ static void append_chain(NetNftBatch *batch, const char *verb, NetNftFamily fami
 void net_nft_add_chain(NetNftBatch *batch, NetNftFamily family, const char *chain)
 {
     append_chain(batch, "add", family, chain);
+    if (batch->raw) {
+        net_nft_raw_chain(batch->raw, family, chain);
+    }
 }
 
 void net_nft_flush_chain(NetNftBatch *batch, NetNftFamily family, const char *chain)
 {
     append_chain(batch, "flush", family, chain);
+    if (batch->raw) {
+        net_nft_raw_flush_chain(batch->raw, family, chain);
+    }
 }
 
 void net_nft_delete_chain(NetNftBatch *batch, NetNftFamily family, const char *chain)
 {
     append_chain(batch, "delete", family, chain);
+    if (batch->raw) {
+        net_nft_raw_delete_chain(batch->raw, family, chain);
+    }
 }
 
 void net_nft_add_rule(NetNftBatch *batch, NetNftFamily family, const char *chain,
@@ -164,7 +214,14 @@ static bool run_batch(NetNftBatch *batch, char **out_output, GError **error)
 
 bool net_nft_commit(NetNftBatch *batch, GError **error)
 {
-    return (net_nft_batch_size(batch) == 0 && !batch->is_broken) || run_batch(batch, NULL, error);
+    if (batch->is_broken || !batch->raw) {
+        return run_batch(batch, NULL, error);
+    }
+    int errnum = net_nft_transact(batch->raw);
+    if (errnum) {
+        base_error_set_errno(error, errnum, "nf_tables");
+    }
+    return errnum == 0;
 }
 
 bool net_nft_run_text(const char *text, GError **error)

@@ -7,11 +7,12 @@
 #include <linux/netfilter/nfnetlink.h>
 #include <netlink/socket.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "base/error.h"
 
-enum { MESSAGE_BYTES = 64 * 1024, N_TRIES = 10, COMMENT_TYPE = 0 };
+enum { MESSAGE_BYTES = 64 * 1024, SEND_BYTES = 16 * 1024, N_TRIES = 10, COMMENT_TYPE = 0 };
 
 const uint8_t net_nft_protos[NET_NFT_N] = {
     [NET_NFT_INET] = NFPROTO_INET,
@@ -140,28 +141,52 @@ static void append_bound(GByteArray *bytes, uint16_t type, uint32_t sequence)
     g_byte_array_append(bytes, (const guint8 *)&bound, sizeof bound);
 }
 
-int net_nft_transact(NetNftMessage *message)
+/* Only the last one is to be acknowledged: what fails is told anyway. */
+static void number_messages(GByteArray *bytes, uint32_t sequence)
 {
-    g_autoptr(NetNftMessage) owned = message;
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&door.mutex);
-    g_autoptr(GByteArray) bytes = g_byte_array_new();
-    struct nl_sock *sock = NULL;
-    int errnum = take_socket(&sock);
-    if (errnum) {
-        return errnum;
+    struct nlmsghdr *header = NULL;
+    for (guint at = 0; at < bytes->len; at += NLMSG_ALIGN(header->nlmsg_len)) {
+        header = (struct nlmsghdr *)(void *)&bytes->data[at];
+        header->nlmsg_seq = sequence;
+        header->nlmsg_flags &= (uint16_t)~NLM_F_ACK;
     }
-    struct nlmsghdr *header = nlmsg_hdr(message);
-    header->nlmsg_seq = nl_socket_use_seq(sock);
-    append_bound(bytes, NFNL_MSG_BATCH_BEGIN, header->nlmsg_seq);
-    g_byte_array_append(bytes, (const guint8 *)header, NLMSG_ALIGN(header->nlmsg_len));
-    append_bound(bytes, NFNL_MSG_BATCH_END, header->nlmsg_seq);
+    if (header) {
+        header->nlmsg_flags |= NLM_F_ACK;
+    }
+}
+
+static int send_all(struct nl_sock *sock, const GByteArray *bytes)
+{
+    int n_bytes = (int)bytes->len * 2;
+    if (bytes->len > SEND_BYTES) {
+        setsockopt(nl_socket_get_fd(sock), SOL_SOCKET, SO_SNDBUFFORCE, &n_bytes, sizeof n_bytes);
+    }
     errno = 0;
-    if (nl_sendto(sock, bytes->data, bytes->len) < 0) {
-        errnum = errno ? errno : EIO;
-        drop_socket();
+    return nl_sendto(sock, bytes->data, bytes->len) < 0 ? errno ? errno : EIO : 0;
+}
+
+int net_nft_transact(const GByteArray *messages)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&door.mutex);
+    g_autoptr(GByteArray) bytes = g_byte_array_sized_new(messages->len + 64);
+    struct nl_sock *sock = NULL;
+    int errnum = messages->len ? take_socket(&sock) : 0;
+    if (errnum || !messages->len) {
         return errnum;
     }
-    return receive(sock, header->nlmsg_seq, NULL, NULL);
+    uint32_t sequence = nl_socket_use_seq(sock);
+    g_byte_array_append(bytes, messages->data, messages->len);
+    number_messages(bytes, sequence);
+    g_autoptr(GByteArray) whole = g_byte_array_sized_new(bytes->len + 64);
+    append_bound(whole, NFNL_MSG_BATCH_BEGIN, sequence);
+    g_byte_array_append(whole, bytes->data, bytes->len);
+    append_bound(whole, NFNL_MSG_BATCH_END, sequence);
+    errnum = send_all(sock, whole);
+    errnum = errnum ? errnum : receive(sock, sequence, NULL, NULL);
+    if (errnum) {
+        drop_socket(); /* more than one message may have failed */
+    }
+    return errnum;
 }
 
 int net_nft_exchange(NetNftMessage *message, NetNftEach each, void (*restart)(void *data),

@@ -29,8 +29,21 @@ typedef bool (*NetNftEach)(struct nlmsghdr *header, void *data);
 int net_nft_exchange(NetNftMessage *message, NetNftEach each, void (*restart)(void *data),
                      void *data);
 
-/* Sends it as a transaction of its own (NFNL_MSG_BATCH_*). Returns an errno. */
-int net_nft_transact(NetNftMessage *message);
+/* Messages one behind the other, each with its length; as one transaction (NFNL_MSG_BATCH_*).
+ * Returns an errno, 0 for none at all. */
+int net_nft_transact(const GByteArray *messages);
+
+/* --- messages that write ------------------------------------------------------ */
+
+void net_nft_raw_chain(GByteArray *messages, NetNftFamily family, const char *chain);
+void net_nft_raw_flush_chain(GByteArray *messages, NetNftFamily family, const char *chain);
+void net_nft_raw_delete_chain(GByteArray *messages, NetNftFamily family, const char *chain);
+void net_nft_raw_element(GByteArray *messages, NetNftFamily family, const NetNftTwin *twin);
+void net_nft_raw_delete_element(GByteArray *messages, NetNftFamily family, const char *set,
+                                const NetNftBytes *key);
+/* An element's key in a message that is being built; flags: NFT_SET_ELEM_*. Leaves the nest open,
+ * to be ended by the caller. */
+struct nlattr *net_nft_raw_key(NetNftMessage *message, const NetNftBytes *key, uint32_t flags);
 
 /* As net_nft_exchange(), and an error text but for ENOENT, which is *out_is_there false. */
 bool net_nft_ask_kernel(NetNftMessage *message, NetNftEach each, void (*restart)(void *data),

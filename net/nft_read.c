@@ -108,25 +108,13 @@ static NetNftMessage *new_set_message(NetNftFamily family, const char *set, int 
     return message;
 }
 
-static void put_key(NetNftMessage *message, const NetNftBytes *key, uint32_t flags)
-{
-    struct nlattr *element = nla_nest_start(message, NFTA_LIST_ELEM);
-    struct nlattr *value = nla_nest_start(message, NFTA_SET_ELEM_KEY);
-    nla_put(message, NFTA_DATA_VALUE, (int)key->n_bytes, key->bytes);
-    nla_nest_end(message, value);
-    if (flags) {
-        nla_put_u32(message, NFTA_SET_ELEM_FLAGS, GUINT32_TO_BE(flags));
-    }
-    nla_nest_end(message, element);
-}
-
 /* flags: NFT_SET_ELEM_*; *out_element NULL: there is none. */
 static bool get_element(NetNftFamily family, const char *set, const NetNftBytes *key,
                         uint32_t flags, NetNftElement **out_element, GError **error)
 {
     NetNftMessage *message = new_set_message(family, set, 0);
     struct nlattr *list = nla_nest_start(message, NFTA_SET_ELEM_LIST_ELEMENTS);
-    put_key(message, key, flags);
+    nla_nest_end(message, net_nft_raw_key(message, key, flags));
     nla_nest_end(message, list);
 
     g_autoptr(GPtrArray) found = g_ptr_array_new_with_free_func(free_element);
@@ -228,15 +216,11 @@ GPtrArray *net_nft_list(NetNftFamily family, const char *set, GError **error)
 static int delete_some(NetNftFamily family, const char *set, NetNftElement *const *elements,
                        unsigned n_elements)
 {
-    NetNftMessage *message = net_nft_message(NFT_MSG_DELSETELEM, net_nft_protos[family], 0);
-    nla_put_string(message, NFTA_SET_ELEM_LIST_TABLE, NET_NFT_TABLE);
-    nla_put_string(message, NFTA_SET_ELEM_LIST_SET, set);
-    struct nlattr *list = nla_nest_start(message, NFTA_SET_ELEM_LIST_ELEMENTS);
+    g_autoptr(GByteArray) messages = g_byte_array_new();
     for (unsigned i = 0; i < n_elements; i++) {
-        put_key(message, &elements[i]->key, 0);
+        net_nft_raw_delete_element(messages, family, set, &elements[i]->key);
     }
-    nla_nest_end(message, list);
-    return net_nft_transact(message);
+    return net_nft_transact(messages);
 }
 
 bool net_nft_delete_listed(NetNftFamily family, const char *set, NetNftElement *const *elements,

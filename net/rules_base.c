@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include "base/error.h"
 #include "net/filter.h"
 #include "net/rules_internal.h"
@@ -227,10 +228,56 @@ static bool write_base(GError **error)
     return false;
 }
 
+/* When they were last found whole by this process: while the generation is the same, nobody has
+ * written anything since. */
+static struct {
+    GMutex mutex;
+    dev_t device; /* the namespace */
+    ino_t inode;
+    uint32_t generation;
+} found_whole; /* guarded by its mutex */
+
+static bool is_known_whole(const struct stat *here, uint32_t generation)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&found_whole.mutex);
+    return found_whole.device == here->st_dev && found_whole.inode == here->st_ino &&
+           found_whole.generation == generation;
+}
+
+static void remember_whole(const struct stat *here, uint32_t generation)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&found_whole.mutex);
+    found_whole.device = here->st_dev;
+    found_whole.inode = here->st_ino;
+    found_whole.generation = generation;
+}
+
+/* The generation is read before, so that what is written meanwhile is not taken for known. */
+static bool is_whole_now(bool *out_is_whole, GError **error)
+{
+    struct stat here = {0};
+    uint32_t generation = 0;
+    bool has_space = stat("/proc/thread-self/ns/net", &here) == 0;
+    if (!net_nft_generation(&generation, error)) {
+        return false;
+    }
+    *out_is_whole = has_space && is_known_whole(&here, generation);
+    if (*out_is_whole) {
+        return true;
+    }
+    if (!net_rules_base_is_whole(out_is_whole, error)) {
+        return false;
+    }
+    if (*out_is_whole && has_space) {
+        remember_whole(&here, generation);
+    }
+    return true;
+}
+
 bool net_rules_ensure_base(GError **error)
 {
     bool is_whole = false;
-    if (!net_rules_base_is_whole(&is_whole, error)) {
+    if (!is_whole_now(&is_whole, error)) {
         return false;
     }
     if (is_whole) {

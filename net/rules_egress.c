@@ -229,16 +229,21 @@ static void append_difference(NetNftBatch *batch, const NetMember *member, const
                               bool is_whole)
 {
     bool is_same = g_strcmp0(policy->wanted, policy->found) == 0;
+    NetNftTwin twin = {.set = "egress",
+                       .key = &policy->key,
+                       .chain = policy->wanted,
+                       .json_key = policy->json_key,
+                       .comment = member->owner};
     if (policy->wanted && !(is_same && is_whole)) {
         append_chain(batch, policy);
     }
     if (policy->found && !is_same) {
-        net_nft_delete_element(batch, NET_NFT_INET, "egress", json_incref(policy->json_key));
+        net_nft_delete_twin(batch, NET_NFT_INET, &twin);
     }
     if (policy->wanted && !is_same) {
-        net_nft_add_element(batch, NET_NFT_INET, "egress", json_incref(policy->json_key),
-                            json_pack("{s:{s:s}}", "jump", "target", policy->wanted),
-                            member->owner);
+        twin.json_value = json_pack("{s:{s:s}}", "jump", "target", policy->wanted);
+        net_nft_add_twin(batch, NET_NFT_INET, &twin);
+        json_decref(twin.json_value);
     }
     if (policy->found && !is_same) {
         net_nft_flush_chain(batch, NET_NFT_INET, policy->found);

@@ -190,10 +190,24 @@ bool net_rules_refuse_clash(const NetPortMap *port, const char *owner, GError **
                      who, is_at_address(port) ? "all addresses" : "one of this host's addresses");
 }
 
+/* The marker, written or (`is_gone`) written and deleted, which succeeds whether or not it is
+ * there. */
+static void append_marker(NetNftBatch *batch, const NetPortMap *port, bool is_gone)
+{
+    NetNftBytes key = port_key(port);
+    json_t *json = port_json(port);
+    NetNftTwin twin = {.set = held_set(port), .key = &key, .json_key = json};
+    net_nft_add_twin(batch, NET_NFT_INET, &twin);
+    if (is_gone) {
+        net_nft_delete_twin(batch, NET_NFT_INET, &twin);
+    }
+    json_decref(json);
+}
+
 void net_rules_hold_port(NetNftBatch *batch, const NetPortMap *port)
 {
     if (is_at_address(port)) {
-        net_nft_add_element(batch, NET_NFT_INET, held_set(port), port_json(port), NULL, NULL);
+        append_marker(batch, port, false);
     }
 }
 
@@ -238,8 +252,7 @@ bool net_rules_release_ports(NetNftBatch *batch, const GPtrArray *gone, GError *
             return false;
         }
         if (count_held(*all, port) <= count_gone(gone, port)) {
-            net_nft_add_element(batch, NET_NFT_INET, held_set(port), port_json(port), NULL, NULL);
-            net_nft_delete_element(batch, NET_NFT_INET, held_set(port), port_json(port));
+            append_marker(batch, port, true);
         }
     }
     return true;

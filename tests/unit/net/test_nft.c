@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <string.h>
@@ -208,6 +209,136 @@ static void test_batch_when_text_has_nft_syntax_then_no_table_appears(void **sta
     assert_null(rules);
 }
 
+/* --- both ways ---------------------------------------------------------------- */
+
+static char *list_table(void)
+{
+    g_autoptr(NetNftBatch) batch = net_nft_batch_new();
+    net_nft_add_command(batch, json_pack("{s:{s:{s:s,s:s}}}", "list", "table", "family", "inet",
+                                         "name", NET_NFT_TABLE));
+    json_t *answer = net_nft_ask(batch, NULL), *entry;
+    size_t i;
+    assert_non_null(answer);
+    json_array_foreach(json_object_get(answer, "nftables"), i, entry)
+    {
+        const char *kind;
+        json_t *object;
+        json_object_foreach(entry, kind, object)
+        {
+            json_object_del(object, "handle"); /* the kernel numbers on */
+        }
+    }
+    char *text = json_dumps(answer, JSON_INDENT(1));
+    json_decref(answer);
+    return text;
+}
+
+/* A port, a name, and a member's chain with an element that leads there. */
+static bool write_twins(bool is_long_way, bool is_removed)
+{
+    g_autoptr(NetNftBatch) batch = net_nft_batch_new();
+    const uint8_t mac[6] = {0x52, 0x54, 0, 1, 2, 3}, target_bytes[] = {10, 0, 0, 2, 0, 80, 0, 0};
+    NetNftBytes port = port_bytes(IPPROTO_TCP, 8080), value = {0}, name = {0};
+    NetNftBytes key = {.n_bytes = sizeof mac};
+    memcpy(key.bytes, mac, sizeof mac);
+    net_nft_bytes_add(&value, target_bytes, sizeof target_bytes);
+    net_nft_bytes_add_ifname(&name, "vmt0");
+    NetNftTwin twins[] = {
+        {"ports", &port, &value, NULL, port_key(IPPROTO_TCP, 8080), target("10.0.0.2", 80), "a:b"},
+        {"names", &name, NULL, NULL, json_string("vmt0"), NULL, NULL},
+        {"chains", &key, NULL, "m_x", json_string("52:54:00:01:02:03"),
+         json_pack("{s:{s:s}}", "jump", "target", "m_x"), "a:b"}};
+    net_nft_add_chain(batch, NET_NFT_INET, "m_x");
+    for (size_t i = 0; i < G_N_ELEMENTS(twins); i++) {
+        net_nft_add_twin(batch, NET_NFT_INET, &twins[i]);
+        if (is_removed) {
+            net_nft_delete_twin(batch, NET_NFT_INET, &twins[i]);
+        }
+        json_decref(twins[i].json_key);
+        json_decref(twins[i].json_value);
+    }
+    if (is_removed) {
+        net_nft_flush_chain(batch, NET_NFT_INET, "m_x");
+        net_nft_delete_chain(batch, NET_NFT_INET, "m_x");
+    }
+    if (is_long_way) { /* a command that has no short form */
+        net_nft_add_element(batch, NET_NFT_INET, "names", json_string("lo"), NULL, NULL);
+        net_nft_delete_element(batch, NET_NFT_INET, "names", json_string("lo"));
+    }
+    return net_nft_commit(batch, NULL);
+}
+
+static void test_twins_when_written_either_way_then_the_same_is_there(void **state)
+{
+    (void)state;
+    install();
+    char *empty = list_table();
+    assert_true(write_twins(true, false));
+    char *long_way = list_table();
+    install();
+    assert_true(write_twins(false, false));
+    char *short_way = list_table();
+    assert_string_equal(short_way, long_way);
+    assert_non_null(strstr(long_way, "m_x"));
+    assert_true(write_twins(false, true));
+    char *after = list_table();
+    assert_string_equal(after, empty);
+    assert_true(write_twins(false, false) && write_twins(true, true));
+    char *after_long = list_table();
+    assert_string_equal(after_long, empty);
+    char *const all[] = {empty, long_way, short_way, after, after_long};
+    for (size_t i = 0; i < G_N_ELEMENTS(all); i++) {
+        free(all[i]);
+    }
+}
+
+static void test_twins_when_one_fails_then_none_is_written(void **state)
+{
+    (void)state;
+    install();
+    g_autoptr(GError) error = NULL;
+    g_autoptr(NetNftBatch) batch = net_nft_batch_new();
+    assert_true(add_port(8080, "10.0.0.9", "other", NULL));
+    assert_false(write_twins(false, false));
+    assert_true(has_port(8080, NULL));
+    g_autoptr(GPtrArray) names = net_nft_list(NET_NFT_INET, "names", NULL);
+    g_autoptr(GPtrArray) chains = net_nft_list_chains(NET_NFT_INET, NULL);
+    assert_int_equal(names->len, 0);
+    assert_int_equal(chains->len, 1);
+    NetNftBytes name = {0};
+    net_nft_bytes_add_ifname(&name, "nobody");
+    json_t *json = json_string("nobody");
+    NetNftTwin absent = {.set = "names", .key = &name, .json_key = json};
+    net_nft_delete_twin(batch, NET_NFT_INET, &absent);
+    json_decref(json);
+    assert_false(net_nft_commit(batch, &error));
+    assert_true(g_error_matches(error, VM_ERROR, VM_ERROR_NOT_FOUND));
+    assert_true(add_port(9090, "10.0.0.2", "a", NULL)); /* the door is still good */
+    assert_true(has_port(9090, NULL));
+}
+
+static void test_twins_when_very_many_then_one_transaction(void **state)
+{
+    (void)state;
+    install();
+    g_autoptr(NetNftBatch) batch = net_nft_batch_new();
+    uint32_t before = generation();
+    for (uint16_t i = 1; i <= 5000; i++) {
+        const uint8_t bytes[] = {10, 0, 0, 2, 0, 80, 0, 0};
+        NetNftBytes key = port_bytes(IPPROTO_UDP, i), value = {0};
+        net_nft_bytes_add(&value, bytes, sizeof bytes);
+        json_t *json_key = port_key(IPPROTO_UDP, i), *json_value = target("10.0.0.2", 80);
+        NetNftTwin twin = {"ports", &key, &value, NULL, json_key, json_value, "abcdefgh:x:0"};
+        net_nft_add_twin(batch, NET_NFT_INET, &twin);
+        json_decref(json_key);
+        json_decref(json_value);
+    }
+    assert_true(net_nft_commit(batch, NULL));
+    assert_int_equal(generation(), before + 1);
+    g_autoptr(GPtrArray) all = net_nft_list(NET_NFT_INET, "ports", NULL);
+    assert_int_equal(all->len, 5000);
+}
+
 static void test_prefix_when_added_then_only_it_is_found(void **state)
 {
     (void)state;
@@ -390,6 +521,9 @@ int main(void)
         cmocka_unit_test(test_commit_when_set_or_element_is_absent_then_not_found),
         cmocka_unit_test(test_batch_when_a_text_is_no_utf8_then_refused),
         cmocka_unit_test(test_batch_when_text_has_nft_syntax_then_no_table_appears),
+        cmocka_unit_test(test_twins_when_written_either_way_then_the_same_is_there),
+        cmocka_unit_test(test_twins_when_one_fails_then_none_is_written),
+        cmocka_unit_test(test_twins_when_very_many_then_one_transaction),
         cmocka_unit_test(test_prefix_when_added_then_only_it_is_found),
         cmocka_unit_test(test_member_chain_when_added_then_verdict_leads_there),
         cmocka_unit_test(test_fingerprint_when_a_rule_is_harmed_then_differs),

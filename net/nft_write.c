@@ -1,0 +1,122 @@
+#include "net/nft_raw.h"
+
+#include <netinet/in.h> /* before linux/netfilter.h, which has another one */
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+#include <string.h>
+
+/* Sizes of libnftnl's user data (libnftnl/udata.h): type and length, a byte each. */
+enum { COMMENT_TYPE = 0, COMMENT_MAX_BYTES = 128 };
+
+static void append(GByteArray *messages, NetNftMessage *message)
+{
+    const struct nlmsghdr *header = nlmsg_hdr(message);
+    static const guint8 padding[NLMSG_ALIGNTO] = {0};
+    g_byte_array_append(messages, (const guint8 *)header, header->nlmsg_len);
+    g_byte_array_append(messages, padding, NLMSG_ALIGN(header->nlmsg_len) - header->nlmsg_len);
+    net_nft_message_free(message);
+}
+
+/* --- chains ------------------------------------------------------------------- */
+
+static void append_chain(GByteArray *messages, NetNftFamily family, unsigned type, int flags,
+                         const char *chain)
+{
+    NetNftMessage *message = net_nft_message(type, net_nft_protos[family], flags);
+    nla_put_string(message, NFTA_CHAIN_TABLE, NET_NFT_TABLE);
+    nla_put_string(message, NFTA_CHAIN_NAME, chain);
+    append(messages, message);
+}
+
+void net_nft_raw_chain(GByteArray *messages, NetNftFamily family, const char *chain)
+{
+    append_chain(messages, family, NFT_MSG_NEWCHAIN, NLM_F_CREATE, chain);
+}
+
+void net_nft_raw_delete_chain(GByteArray *messages, NetNftFamily family, const char *chain)
+{
+    append_chain(messages, family, NFT_MSG_DELCHAIN, 0, chain);
+}
+
+/* A rule without a handle: all of the chain. */
+void net_nft_raw_flush_chain(GByteArray *messages, NetNftFamily family, const char *chain)
+{
+    NetNftMessage *message = net_nft_message(NFT_MSG_DELRULE, net_nft_protos[family], 0);
+    nla_put_string(message, NFTA_RULE_TABLE, NET_NFT_TABLE);
+    nla_put_string(message, NFTA_RULE_CHAIN, chain);
+    append(messages, message);
+}
+
+/* --- elements ----------------------------------------------------------------- */
+
+struct nlattr *net_nft_raw_key(NetNftMessage *message, const NetNftBytes *key, uint32_t flags)
+{
+    struct nlattr *element = nla_nest_start(message, NFTA_LIST_ELEM);
+    struct nlattr *value = nla_nest_start(message, NFTA_SET_ELEM_KEY);
+    nla_put(message, NFTA_DATA_VALUE, (int)key->n_bytes, key->bytes);
+    nla_nest_end(message, value);
+    if (flags) {
+        nla_put_u32(message, NFTA_SET_ELEM_FLAGS, GUINT32_TO_BE(flags));
+    }
+    return element;
+}
+
+static NetNftMessage *begin(NetNftFamily family, unsigned type, int flags, const char *set,
+                            struct nlattr **out_list)
+{
+    NetNftMessage *message = net_nft_message(type, net_nft_protos[family], flags);
+    nla_put_string(message, NFTA_SET_ELEM_LIST_TABLE, NET_NFT_TABLE);
+    nla_put_string(message, NFTA_SET_ELEM_LIST_SET, set);
+    *out_list = nla_nest_start(message, NFTA_SET_ELEM_LIST_ELEMENTS);
+    return message;
+}
+
+static void put_data(NetNftMessage *message, const NetNftTwin *twin)
+{
+    struct nlattr *data = nla_nest_start(message, NFTA_SET_ELEM_DATA);
+    if (twin->chain) {
+        struct nlattr *verdict = nla_nest_start(message, NFTA_DATA_VERDICT);
+        nla_put_u32(message, NFTA_VERDICT_CODE, GUINT32_TO_BE((uint32_t)NFT_JUMP));
+        nla_put_string(message, NFTA_VERDICT_CHAIN, twin->chain);
+        nla_nest_end(message, verdict);
+    } else {
+        nla_put(message, NFTA_DATA_VALUE, (int)twin->value->n_bytes, twin->value->bytes);
+    }
+    nla_nest_end(message, data);
+}
+
+/* With its NUL, as libnftables writes it. */
+static void put_comment(NetNftMessage *message, const char *comment)
+{
+    uint8_t bytes[2 + COMMENT_MAX_BYTES] = {COMMENT_TYPE};
+    size_t n = MIN(strlen(comment), COMMENT_MAX_BYTES - 1);
+    bytes[1] = (uint8_t)(n + 1);
+    memcpy(&bytes[2], comment, n);
+    nla_put(message, NFTA_SET_ELEM_USERDATA, (int)(2 + n + 1), bytes);
+}
+
+void net_nft_raw_element(GByteArray *messages, NetNftFamily family, const NetNftTwin *twin)
+{
+    struct nlattr *list;
+    NetNftMessage *message = begin(family, NFT_MSG_NEWSETELEM, NLM_F_CREATE, twin->set, &list);
+    struct nlattr *element = net_nft_raw_key(message, twin->key, 0);
+    if (twin->chain || twin->value) {
+        put_data(message, twin);
+    }
+    if (twin->comment) {
+        put_comment(message, twin->comment);
+    }
+    nla_nest_end(message, element);
+    nla_nest_end(message, list);
+    append(messages, message);
+}
+
+void net_nft_raw_delete_element(GByteArray *messages, NetNftFamily family, const char *set,
+                                const NetNftBytes *key)
+{
+    struct nlattr *list;
+    NetNftMessage *message = begin(family, NFT_MSG_DELSETELEM, 0, set, &list);
+    nla_nest_end(message, net_nft_raw_key(message, key, 0));
+    nla_nest_end(message, list);
+    append(messages, message);
+}
