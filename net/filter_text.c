@@ -27,8 +27,8 @@
  * `post` keeps from a tap what is not for its MAC (the flood of unknown ones) and hears routers.
  * `between` sees only what goes from port to port: there the policy of a tap (m_* chains, through
  * `egress`) judges what it begins towards neighbours. Stateless, as this family has no conntrack:
- * `answer` lets out what begins nothing; UDP counts as an answer for 2 min after the opposite was
- * heard (heard4, heard6).
+ * `answer` lets out what begins nothing; UDP counts as an answer for 30 s after one of both was
+ * heard (heard4, heard6), and nobody begins more than 1,000 such talks a second (`asking`).
  */
 
 #define TABLE           "bridge vm_driver"
@@ -41,6 +41,10 @@
 #define RULE(chain, text) "add rule " TABLE " " chain " " text "\n"
 
 #define LEARNT(key, n, life) "typeof " key "; size " n "; flags dynamic,timeout; timeout " life ";"
+
+/* What is said by UDP to a tap, and what the tap answers. */
+#define HEARD(ip)  "oifname . " ip " saddr . " ip " daddr . udp sport . udp dport"
+#define ANSWER(ip) "iifname . " ip " daddr . " ip " saddr . udp dport . udp sport"
 
 /* Fragments but the first: what stands where a header would is data, and the kernel (6.18) does not
  * mind: to be asked before. Without the first one they are worth nothing. */
@@ -96,8 +100,9 @@ const char net_filter_base_text[] =
     SET("held", LEARNT("meta mark . @nh,64,128", "65536", "1d"))
     SET("claims", LEARNT("iifname", "65536", "1d"))
     SET("routers", LEARNT("@nh,64,128", "1024", "2h"))
-    SET("heard4", LEARNT("oifname . ip saddr . ip daddr . udp sport . udp dport", "65536", "2m"))
-    SET("heard6", LEARNT("oifname . ip6 saddr . ip6 daddr . udp sport . udp dport", "65536", "2m"))
+    SET("heard4", LEARNT(HEARD("ip"), "262144", "30s"))
+    SET("heard6", LEARNT(HEARD("ip6"), "262144", "30s"))
+    SET("asking", LEARNT("iifname", "65536", "1m"))
 
     CHAIN("arps_free")
     BRIDGE_TO_MARK("arps_free")
@@ -252,8 +257,8 @@ const char net_filter_base_text[] =
     RULE("answer", LATER4 " accept")
     RULE("answer", LATER6 " accept")
     RULE("answer", "tcp flags & (syn | ack) != syn accept")
-    RULE("answer", "iifname . ip daddr . ip saddr . udp dport . udp sport @heard4 accept")
-    RULE("answer", "iifname . ip6 daddr . ip6 saddr . udp dport . udp sport @heard6 accept")
+    RULE("answer", ANSWER("ip") " @heard4 update @heard4 { " ANSWER("ip") " } accept")
+    RULE("answer", ANSWER("ip6") " @heard6 update @heard6 { " ANSWER("ip6") " } accept")
     RULE("answer", "ip version 4 udp sport 68 udp dport 67 accept")
     RULE("answer", "ip6 version 6 udp sport 546 udp dport 547 accept")
     RULE("answer", "icmp type { echo-reply, destination-unreachable, time-exceeded, "
@@ -262,14 +267,17 @@ const char net_filter_base_text[] =
                    "parameter-problem, echo-reply, mld-listener-report, mld-listener-done, "
                    "mld2-listener-report, nd-router-solicit, nd-neighbor-solicit, "
                    "nd-neighbor-advert } accept")
+    CHAIN("hear")
+    RULE("hear", HEARD("ip") " @heard4 update @heard4 { " HEARD("ip") " } return")
+    RULE("hear", HEARD("ip6") " @heard6 update @heard6 { " HEARD("ip6") " } return")
+    RULE("hear", "update @asking { iifname limit rate over 1000/second burst 2000 packets } return")
+    RULE("hear", "update @heard4 { " HEARD("ip") " }")
+    RULE("hear", "update @heard6 { " HEARD("ip6") " }")
     HOOKED("between", "forward priority -300")
     /* a port in hairpin mode would get back what it sent to all: its own ARP and DAD */
     RULE("between", "ether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00 "
                     "oifname . ether saddr @macs drop")
-    RULE("between", "oifname @policed update @heard4 "
-                    "{ oifname . ip saddr . ip daddr . udp sport . udp dport }")
-    RULE("between", "oifname @policed update @heard6 "
-                    "{ oifname . ip6 saddr . ip6 daddr . udp sport . udp dport }")
+    RULE("between", "oifname @policed meta l4proto udp jump hear")
     RULE("between", "iifname vmap @egress")
     RULE("between", "iifname \"vmt*\" iifname . ether saddr != @macs drop");
 /* clang-format on */

@@ -156,6 +156,28 @@ static void test_answers_to_udp_pass_after_the_question(void **state)
            "mB mA 0800 ip4:A,P,17 udp:53,4444 x20", "mB mA 86dd ip6:gA,gP,17 udp:53,4444 x20");
 }
 
+/* A neighbour that asks from ever new ports does not use up what all others need. */
+static void test_who_asks_too_much_is_not_remembered(void **state)
+{
+    (void)state;
+    enum { BURST = 2000, N_ASKED = 4 * BURST };
+    member->egress.is_default_deny = true;
+    apply();
+    gint64 begin = g_get_monotonic_time();
+    for (unsigned i = 0; i < N_ASKED; i++) {
+        g_autofree char *line =
+            g_strdup_printf("mA mB 0800 ip4:B,A,17 udp:%u,53 x20", 1024 + i % N_ASKED);
+        assert_true(lan_passes('B', line, 'A'));
+    }
+    gint64 took_ms = (g_get_monotonic_time() - begin) / 1000 + 1;
+    g_autoptr(GPtrArray) heard = net_nft_list(NET_NFT_BRIDGE, "heard4", NULL);
+    assert_in_range(heard->len, BURST, BURST + took_ms + 1);
+    assert_true(lan_passes('O', "mA mO 0800 ip4:O,A,17 udp:4444,53 x20", 'A'));
+    assert_true(lan_passes('A', "mO mA 0800 ip4:A,O,17 udp:53,4444 x20", 'O'));
+    /* what was heard before the limit goes on */
+    PASS("mB mA 0800 ip4:A,B,17 udp:53,1024 x20");
+}
+
 static void test_hermetic_ignores_allow(void **state)
 {
     (void)state;
@@ -254,7 +276,7 @@ static void test_policy_changes_and_goes(void **state)
     apply();
     assert_true(net_nft_generation(&after, NULL));
     assert_int_equal(before, after);
-    g_ptr_array_set_size(member->egress.deny, 0);
+    g_free(g_ptr_array_steal_index(member->egress.deny, 0));
     apply();
     PASS(TCP4("B", "80", "02"));
     g_autoptr(GPtrArray) chains = net_nft_list_chains(NET_NFT_BRIDGE, NULL);
@@ -271,6 +293,7 @@ int main(void)
         POLICY_TEST(test_default_deny_lets_out_answers_only),
         POLICY_TEST(test_default_deny_with_br_netfilter),
         POLICY_TEST(test_answers_to_udp_pass_after_the_question),
+        POLICY_TEST(test_who_asks_too_much_is_not_remembered),
         POLICY_TEST(test_hermetic_ignores_allow),
         POLICY_TEST(test_allow_opens_what_it_names),
         POLICY_TEST(test_allow_is_judged_before_deny),
