@@ -287,6 +287,7 @@ static void probe_firewall(DoctorProbe *p, const char *state_dir, const char *co
     if (!has_any) {
         is_known = net_rules_find_foreign_drops(EXAMPLE_BRIDGE, drops, NULL);
     }
+    is_known &= net_rules_find_limits(drops, NULL);
     p->drops = is_known ? g_steal_pointer(&drops) : NULL;
 }
 

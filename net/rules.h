@@ -67,10 +67,12 @@ bool net_rules_sweep(const char *store_id, GHashTable *owners, bool is_dry_run,
                      GPtrArray **out_removed, GError **error);
 
 /* Rules of other tables (forward hooks of Docker, firewalld, libvirt, ufw ...) that drop what our
- * networks forward: texts for people, each naming table, chain and rule; empty: none seen. Also
- * told: settings under which a port map gets no answer. For doctor and errors: reads those tables
- * whole. */
+ * networks forward: texts for people, each naming table, chain and rule; empty: none seen. For
+ * doctor and errors: reads those tables whole. */
 bool net_rules_find_foreign_drops(const char *bridge, GPtrArray *out_texts, GError **error);
+/* Settings of this host under which a port that is mapped gets no answer somewhere: texts for
+ * doctor; nothing of ours can mend them. */
+bool net_rules_find_limits(GPtrArray *out_texts, GError **error);
 /* Where a foreign table has a documented hook for others (DOCKER-USER, LIBVIRT_FWI/FWO), lets our
  * network through there, marked by a comment; absent hooks: nothing. remove undoes it. */
 bool net_rules_add_hooks(const NetRulesNetwork *network, GError **error);

@@ -380,7 +380,7 @@ static bool has_loopback6_ports(bool *out_has, GError **error)
 /* With bridge-nf-call-ip6tables the answer gets its address ::1 back while it is still on the
  * bridge, and ip6_rcv_core() drops whatever comes to ::1 from outside (RFC 4291 2.5.3; Linux 6.18).
  */
-static bool tell_loopback6(GPtrArray *out_texts, GError **error)
+bool net_rules_find_limits(GPtrArray *out_texts, GError **error)
 {
     bool has_ports = false;
     g_autofree char *setting = base_file_read(
@@ -425,6 +425,5 @@ bool net_rules_find_foreign_drops(const char *bridge, GPtrArray *out_texts, GErr
     }
     tell_legacy("/proc/thread-self/net/ip_tables_names", "iptables-legacy", out_texts);
     tell_legacy("/proc/thread-self/net/ip6_tables_names", "ip6tables-legacy", out_texts);
-    return tell_loopback6(out_texts, error) &&
-           judge_tables(chains, bridge, uplink, out_texts, error);
+    return judge_tables(chains, bridge, uplink, out_texts, error);
 }

@@ -119,6 +119,8 @@ static unsigned find_told(const char *part)
     g_autoptr(GPtrArray) texts = g_ptr_array_new_with_free_func(g_free);
     unsigned n = 0;
     assert_true(net_rules_find_foreign_drops(TEST_BRIDGE, texts, NULL));
+    assert_int_equal(texts->len, 0);
+    assert_true(net_rules_find_limits(texts, NULL));
     for (unsigned i = 0; i < texts->len; i++) {
         n += strstr(texts->pdata[i], part) != NULL;
     }
