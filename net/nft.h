@@ -6,9 +6,9 @@
 #include "base/ip.h"
 
 /*
- * The door to nf_tables: batches that are written by libnftables in one transaction each, and
- * single elements read back by libnftnl/libmnl (libnftables reads whole tables: 50 ms at 10,000
- * elements, a single NFT_MSG_GETSETELEM 6 us).
+ * The door to nf_tables: batches that are written in one transaction each, and single elements that
+ * are read back by messages of our own (libnftables reads whole tables: 50 ms at 10,000 elements, a
+ * single NFT_MSG_GETSETELEM 6 us).
  *
  * A batch is a list of JSON commands (libnftables-json(5)), so values never meet nft's syntax. All
  * concerns the network namespace of the calling thread. Needs CAP_NET_ADMIN: DENIED.
