@@ -7,6 +7,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <unistd.h>
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/file.h"
@@ -16,12 +17,65 @@ enum { RETRY_MAX_MS = 16, LOCKS_MAX_BYTES = 4 * 1024 * 1024, COMM_MAX_BYTES = 64
 
 struct NetRulesLock {
     int fd;
-    unsigned depth; /* how often this thread has it */
-    dev_t device;   /* of the namespace */
+    unsigned depth;  /* how often its thread has it */
+    GThread *thread; /* who took it; anybody may give it back */
+    pid_t pid;       /* a forked child has none of its parent's */
+    dev_t device;    /* of the namespace */
     ino_t inode;
+    NetRulesLock *next;
 };
 
-static _Thread_local NetRulesLock *held; /* by this thread; a function may call another one */
+/* All of this process, so that a function that has the lock may call another that takes it. */
+static struct {
+    GMutex mutex;
+    NetRulesLock *first;
+} held; /* guarded by its mutex */
+
+/* The lock of this thread on this namespace, once more; NULL: it has none. */
+static NetRulesLock *take_again(const struct stat *st)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&held.mutex);
+    for (NetRulesLock *lock = held.first; lock; lock = lock->next) {
+        if (lock->thread == g_thread_self() && lock->pid == getpid() &&
+            lock->device == st->st_dev && lock->inode == st->st_ino) {
+            lock->depth++;
+            return lock;
+        }
+    }
+    return NULL;
+}
+
+static NetRulesLock *remember(int fd, const struct stat *st)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&held.mutex);
+    NetRulesLock *lock = g_new0(NetRulesLock, 1);
+    *lock = (NetRulesLock){.fd = fd,
+                           .depth = 1,
+                           .thread = g_thread_self(),
+                           .pid = getpid(),
+                           .device = st->st_dev,
+                           .inode = st->st_ino,
+                           .next = held.first};
+    held.first = lock;
+    return lock;
+}
+
+/* Was that its last time? Then it is forgotten. */
+static bool forget(NetRulesLock *lock)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&held.mutex);
+    if (--lock->depth > 0) {
+        return false;
+    }
+    NetRulesLock **link = &held.first;
+    while (*link && *link != lock) {
+        link = &(*link)->next;
+    }
+    if (*link) {
+        *link = lock->next;
+    }
+    return true;
+}
 
 /* The process that has the flock on this file, 0: not to be told. /proc/locks, proc(5). */
 static int find_holder(const struct stat *st)
@@ -82,27 +136,17 @@ NetRulesLock *net_rules_lock(unsigned timeout_ms, GError **error)
         base_error_set_errno(error, errno, "cannot open this network namespace");
         return NULL;
     }
-    if (held && held->device == st.st_dev && held->inode == st.st_ino) {
-        held->depth++;
-        return held;
+    NetRulesLock *again = take_again(&st);
+    if (again) {
+        return again;
     }
-    if (!wait_flock(fd, &st, timeout_ms, error)) {
-        return NULL;
-    }
-    NetRulesLock *lock = g_new0(NetRulesLock, 1);
-    *lock = (NetRulesLock){base_fd_steal(&fd), 1, st.st_dev, st.st_ino};
-    held = lock;
-    return lock;
+    return wait_flock(fd, &st, timeout_ms, error) ? remember(base_fd_steal(&fd), &st) : NULL;
 }
 
 void net_rules_unlock(NetRulesLock *lock)
 {
-    if (!lock || --lock->depth > 0) {
-        return;
+    if (lock && forget(lock)) {
+        base_fd_close(&lock->fd);
+        g_free(lock);
     }
-    if (held == lock) {
-        held = NULL;
-    }
-    base_fd_close(&lock->fd);
-    g_free(lock);
 }

@@ -8,6 +8,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -587,6 +588,106 @@ static void test_lock_when_held_by_another_then_busy_names_it(void **state)
     }
 }
 
+static void *unlock_elsewhere(void *lock)
+{
+    net_rules_unlock(lock);
+    return NULL;
+}
+
+static void *try_lock(void *unused)
+{
+    (void)unused;
+    NetRulesLock *lock = net_rules_lock(0, NULL);
+    bool is_taken = lock != NULL;
+    net_rules_unlock(lock);
+    return GINT_TO_POINTER(is_taken);
+}
+
+static void test_lock_when_given_back_by_another_thread_then_free(void **state)
+{
+    (void)state;
+    NetRulesLock *lock = net_rules_lock(0, NULL);
+    assert_non_null(lock);
+    assert_null(g_thread_join(g_thread_new("try", try_lock, NULL)));
+    g_thread_join(g_thread_new("unlock", unlock_elsewhere, lock));
+    assert_non_null(g_thread_join(g_thread_new("try", try_lock, NULL)));
+    assert_non_null(try_lock(NULL));
+}
+
+/* --- many times --------------------------------------------------------------- */
+
+enum { N_ROUNDS = 60, N_AT_ONCE = 4 };
+
+/* Adds and removes a machine until it is killed. */
+static void churn(unsigned n)
+{
+    for (unsigned i = 0;; i++) {
+        NetMember *member = test_member(n + 2);
+        test_port(member, NULL, 0, 80, false, false);
+        test_port(member, "127.0.0.1", 0, 81, true, false);
+        member->egress.is_restricted = i % 2;
+        GError *error = NULL;
+        if (!net_rules_choose_ports(&member, 1, 20000, 29999, &error) ||
+            !net_rules_apply(&member, 1, NULL, 0, &error)) {
+            fprintf(stderr, "%s\n", error->message);
+            _exit(1);
+        }
+        if (i % 3) {
+            net_rules_remove(&member, 1, NULL);
+        }
+        test_member_free(member);
+    }
+}
+
+static char *list_elements(void)
+{
+    static const char *const sets[] = {"pm4", "pm4any", "held4", "egress"};
+    GString *text = g_string_new(NULL);
+    for (size_t i = 0; i < G_N_ELEMENTS(sets); i++) {
+        g_string_append_printf(text, "%s %u\n", sets[i], count(sets[i]));
+    }
+    for (NetNftFamily family = NET_NFT_INET; family < NET_NFT_N; family++) {
+        g_autoptr(GPtrArray) chains = net_nft_list_chains(family, NULL);
+        for (unsigned i = 0; i < chains->len; i++) {
+            g_string_append_printf(text, "%s\n", (char *)chains->pdata[i]);
+        }
+    }
+    return g_string_free(text, FALSE);
+}
+
+static void test_rules_when_appliers_are_killed_then_a_sweep_leaves_nothing(void **state)
+{
+    (void)state;
+    flush_all();
+    g_autoptr(GHashTable) owners = g_hash_table_new(g_str_hash, g_str_equal);
+    must(net_rules_ensure_base(NULL), NULL);
+    g_autofree char *before = list_elements();
+    for (unsigned round = 0; round < N_ROUNDS / N_AT_ONCE; round++) {
+        pid_t pids[N_AT_ONCE];
+        for (unsigned i = 0; i < N_AT_ONCE; i++) {
+            pids[i] = fork();
+            if (pids[i] == 0) {
+                churn(round * N_AT_ONCE + i);
+            }
+        }
+        g_usleep(15000 + round * 3000); /* they are at different places each time */
+        for (unsigned i = 0; i < N_AT_ONCE; i++) {
+            int status = 0;
+            kill(pids[i], SIGKILL);
+            assert_int_equal(waitpid(pids[i], &status, 0), pids[i]);
+            assert_true(WIFSIGNALED(status)); /* else it ended with an error of its own */
+        }
+    }
+    g_autoptr(GPtrArray) texts = NULL;
+    must(net_rules_sweep(TEST_STORE, owners, false, &texts, NULL), NULL);
+    assert_true(texts->len > 0);
+    g_autofree char *after = list_elements();
+    assert_string_equal(after, before);
+    g_autoptr(GPtrArray) lines = g_ptr_array_new_with_free_func(g_free);
+    must(net_rules_check(NULL, 0, lines, NULL), NULL);
+    assert_int_equal(lines->len, 0);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -610,6 +711,8 @@ int main(void)
         cmocka_unit_test(test_apply_when_as_many_ports_as_may_be_then_all_there),
         cmocka_unit_test(test_apply_when_64_processes_want_one_port_then_one_wins),
         cmocka_unit_test(test_lock_when_held_by_another_then_busy_names_it),
+        cmocka_unit_test(test_lock_when_given_back_by_another_thread_then_free),
+        cmocka_unit_test(test_rules_when_appliers_are_killed_then_a_sweep_leaves_nothing),
     };
     return test_netns_enter() ? cmocka_run_group_tests(tests, NULL, NULL) : 77;
 }
