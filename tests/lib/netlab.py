@@ -78,6 +78,8 @@ def _unshare():
         sys.exit(77)
     command("mount", "--make-rprivate", "/")
     command("mount", "-t", "sysfs", "sysfs", "/sys")  # of this namespace's links
+    os.makedirs("/run/vm-run", mode=0o711, exist_ok=True)
+    command("mount", "-t", "tmpfs", "-o", "mode=0711", "tmpfs", "/run/vm-run")  # others work in the host's
 
 
 class Outside:

@@ -1,0 +1,192 @@
+#!/usr/bin/env python3
+"""Live changes of a machine's network: ports, egress, cable, limits; three times the same, refused ones, and ones that
+were cut off. No guest boots: its disk is empty.
+
+Runs the build with failpoints in a laboratory of its own.
+"""
+# TIMEOUT 600
+import json
+import os
+import re
+import socket
+import sys
+
+sys.path.insert(0, os.path.join(os.environ["SOURCE_DIR"], "tests", "lib"))
+import netlab
+from netlab import Failure, NetPlace, command, expect, ip, wait_until
+
+NAME = "live"
+
+
+class Bench(NetPlace):
+    def __init__(self):
+        super().__init__(vm_run=os.path.join(os.environ["FAULT_BUILD_DIR"], "vm-run"))
+        self.disk = os.path.join(self.root, "empty.raw")
+        with open(self.disk, "wb") as file:
+            file.truncate(16 << 20)
+
+    def begin(self, *argv, name=NAME, status=0):
+        return self.run("run", self.disk, "--name", name, "--memory", "64MiB", "-d", "--wait", "started", *argv, status=status)
+
+    def update(self, *argv, status=0, fault=""):
+        return self.run("update", NAME, *argv, status=status, env={"VM_FAILPOINTS": fault})
+
+    def ports(self, name=NAME):
+        return sorted((f["proto"], f["host_port"], f["guest_port"]) for f in self.show(name)["forwards"])
+
+    def check(self, network="default"):
+        done = self.run("network", "check", network)
+        expect(done.returncode == 0, f"network check: {done.stdout}{done.stderr}")
+
+    def tap(self, nic=0):
+        return self.nic(NAME, nic)["tap"]
+
+
+def maps():
+    """Port maps as nf_tables has them: {(proto, host port): "guest . port"} of IPv4."""
+    text = command("nft", "-j", "list", "map", "inet", "vm_driver", "pm4any")
+    found = {}
+    for item in json.loads(text)["nftables"]:
+        for key, value in item.get("map", {}).get("elem", []):
+            key = key["elem"]["val"] if "elem" in key else key
+            found[tuple(key["concat"])] = value["concat"][1]
+    return found
+
+
+
+def listens(host, port):
+    try:
+        socket.create_connection((host, port), timeout=2).close()
+        return True
+    except OSError:
+        return False
+
+
+def ports_live(lab):
+    del lab
+    netlab.set_sysctl("net.bridge.bridge-nf-call-ip6tables", "0")  # else ::1 gets no answer, which check says
+    with Bench() as bench:
+        bench.begin("-p", "8080:80", "-p", "auto:443")
+        auto = [host for _, host, guest in bench.ports() if guest == 443][0]
+        bench.update("-p", "9000-9002:7000-7002/udp", "-p", "8081:81")
+        expect(bench.ports() == sorted([("tcp", 8080, 80), ("tcp", auto, 443), ("tcp", 8081, 81)]
+                                       + [("udp", 9000 + i, 7000 + i) for i in range(3)]), f"added: {bench.ports()}")
+        expect(maps() == {("tcp", 8080): 80, ("tcp", auto): 443, ("tcp", 8081): 81, ("udp", 9000): 7000, ("udp", 9001): 7001,
+                          ("udp", 9002): 7002}, f"in nf_tables: {maps()}")
+        bench.check()
+        rules = command("nft", "list", "ruleset")
+        for _ in range(2):
+            done = bench.update("-p", "8081:81")
+            expect(command("nft", "list", "ruleset") == rules, "the same again changes no rule")
+        expect(done.returncode == 0, "the same again is fine")
+        bench.update("--unpublish", "all", "-p", "auto:443")
+        expect(bench.ports() == [("tcp", auto, 443)], f"the port that was chosen stays: {bench.ports()}")
+        expect(maps() == {("tcp", auto): 443}, f"others are gone: {maps()}")
+        bench.check()
+        bench.begin("-p", "7777:7", name="other")
+        done = bench.update("-p", "7777:9", "-p", "7778:9", status=None)
+        expect(done.returncode != 0 and "other" in done.stderr, f"taken by another machine, and which: {done.stderr}")
+        expect(bench.ports() == [("tcp", auto, 443)], "a refused change changes nothing")
+        expect(sorted(maps()) == sorted([("tcp", auto), ("tcp", 7777)]), f"nor in nf_tables: {maps()}")
+        bench.run("rm", "--force", "other", status=0)
+        expect("change" in [event["type"] for event in bench.events(NAME)], "it is an event")
+        bench.run("stop", "--force", NAME, status=0)
+        expect(maps() == {}, f"stopped: no ports: {maps()}")
+        bench.update("-p", "8090:90")
+        expect(maps() == {}, "a stopped machine has none")
+        bench.run("start", NAME, "--wait", "started", status=0)
+        expect([p for p in bench.ports() if p[2] == 90] == [("tcp", 8090, 90)], f"its next start has it: {bench.ports()}")
+        bench.check()
+
+
+def user_ports(lab):
+    del lab
+    netlab.set_sysctl("net.bridge.bridge-nf-call-ip6tables", "0")  # else ::1 gets no answer, which check says
+    with Bench() as bench:
+        bench.begin("--network", "user", "-p", "8080:80")
+        ssh = [host for _, host, guest in bench.ports() if guest == 22][0]
+        expect(listens("127.0.0.1", 8080), "QEMU listens")
+        bench.update("--unpublish", "8080:80", "-p", "8181:80", "-p", "auto:443")
+        auto = [host for _, host, guest in bench.ports() if guest == 443][0]
+        expect(not listens("127.0.0.1", 8080), "the old port is closed")
+        expect(listens("127.0.0.1", 8181) and listens("127.0.0.1", auto), "the new ones are open")
+        expect(listens("127.0.0.1", ssh), "that of ssh stays")
+        with socket.create_server(("127.0.0.1", 8282)):
+            done = bench.update("-p", "8383:80", "-p", "8282:80", status=None)
+        expect(done.returncode != 0 and "8282" in done.stderr, f"a taken port is named: {done.stderr}")
+        expect(not listens("127.0.0.1", 8383), "then none is open")
+        bench.update("--unpublish", "all")
+        expect(bench.ports() == [("tcp", ssh, 22)] and not listens("127.0.0.1", 8181), f"all are closed: {bench.ports()}")
+
+
+def egress_live(lab):
+    del lab
+    netlab.set_sysctl("net.bridge.bridge-nf-call-ip6tables", "0")  # else ::1 gets no answer, which check says
+    with Bench() as bench:
+        bench.begin()
+        open_rules = command("nft", "list", "ruleset")
+        bench.update("--hermetic")
+        closed = command("nft", "list", "ruleset")
+        expect(closed != open_rules, "a policy is rules")
+        bench.check()
+        bench.update("--hermetic")
+        expect(command("nft", "list", "ruleset") == closed, "the same again changes no rule")
+        bench.update("--egress-allow", "192.0.2.0/24:443/tcp", "--egress-default", "deny")
+        bench.check()
+        bench.update("--egress-default", "allow")
+        expect(command("nft", "list", "ruleset") == open_rules, "lifted: as before")
+        bench.check()
+
+
+def link_and_rates(lab):
+    del lab
+    netlab.set_sysctl("net.bridge.bridge-nf-call-ip6tables", "0")  # else ::1 gets no answer, which check says
+    with Bench() as bench:
+        bench.begin()
+        tap = bench.tap()
+
+        def is_up():
+            return "UP" in netlab.ip_json("link", "show", tap)[0]["flags"]
+        expect(is_up(), "plugged in")
+        for _ in range(3):
+            bench.update("--link", "down")
+        expect(not is_up(), "unplugged")
+        expect(bench.nic(NAME)["link"] == "down", "show says so")
+        bench.check()
+        bench.update("--link", "up")
+        expect(is_up(), "plugged in again")
+        for _ in range(2):
+            bench.update("--rate-in", "20Mbit", "--rate-out", "10Mbit")
+        links = [link["ifname"] for link in netlab.ip_json("link", "show")]
+        expect("vmo" + tap[3:] in links and "vmi" + tap[3:] in links, f"both directions have their own: {links}")
+        bench.check()
+        bench.update("--rate-in", "none", "--rate-out", "none")
+        links = [link["ifname"] for link in netlab.ip_json("link", "show")]
+        expect("vmo" + tap[3:] not in links and "vmi" + tap[3:] not in links, f"nothing is left of it: {links}")
+        bench.check()
+
+
+def cut_off(lab):
+    del lab
+    netlab.set_sysctl("net.bridge.bridge-nf-call-ip6tables", "0")  # else ::1 gets no answer, which check says
+    with Bench() as bench:
+        bench.begin("-p", "8080:80", "-p", "auto:443")
+        before, rules = bench.ports(), maps()
+        for fault in ("update.before=kill", "update.mid=kill", "update.after=kill", "update.after=errno:28"):
+            done = bench.update("--unpublish", "8080:80", "-p", "8181:80", "--hermetic", "--rate-in", "20Mbit", "--link", "down",
+                                status=None, fault=fault)
+            expect(done.returncode != 0, f"{fault}: it fails")
+            bench.run("gc", status=0)
+            expect(bench.ports() == before and maps() == rules, f"{fault}: as before: {bench.ports()} {maps()}")
+            expect(bench.nic(NAME)["link"] == "up", f"{fault}: plugged in")
+            bench.check()
+            expect(bench.show(NAME)["status"] == "running", f"{fault}: it runs")
+        bench.update("--unpublish", "8080:80", "-p", "8181:80")
+        bench.update("-p", "8282:82", status=None, fault="update.mid=kill")
+        bench.run("stop", "--force", NAME, status=0)
+        expect(maps() == {}, f"cut off, then stopped: {maps()}")
+        bench.run("start", NAME, "--wait", "started", status=0)
+        expect(("tcp", 8181, 80) in bench.ports(), f"what was changed stays: {bench.ports()}")
+
+
+netlab.inside([ports_live, user_ports, egress_live, link_and_rates, cut_off])
