@@ -13,6 +13,7 @@
 #include "driver/event.h"
 #include "driver/nets.h"
 #include "driver/plan_internal.h"
+#include "schemas/read.h"
 
 /*
  * How it works: what the machine will be is built first, as its three files would tell it. It is
@@ -109,6 +110,36 @@ static bool forget_intent(int dirfd, GError **error)
 
 /* --- what it will be -------------------------------------------------------------------------- */
 
+/* As if it had been written so: `show --spec` tells what was. */
+static void mark(MachineSpec *spec, const char *path, bool is_written)
+{
+    BasePos pos = {"update", 0, 0};
+    if (is_written) {
+        spec_origin_keep(spec->origins, path, &pos);
+    } else {
+        g_hash_table_remove(spec->origins, path);
+    }
+}
+
+static void mark_egress(MachineSpec *spec)
+{
+    const SpecEgress *egress = &spec->egress;
+    mark(spec, "egress.hermetic", egress->is_hermetic);
+    mark(spec, "egress.restricted", egress->is_restricted);
+    mark(spec, "egress.default", egress->is_default_deny);
+    mark(spec, "egress.allow", egress->allow && egress->allow->len);
+    mark(spec, "egress.deny", egress->deny && egress->deny->len);
+}
+
+static void mark_nic(MachineSpec *spec, unsigned nic, const char *key)
+{
+    g_autofree char *item = g_strdup_printf("networks[%u]", nic);
+    g_autofree char *member = g_strdup_printf("networks[%u].%s", nic, key);
+    mark(spec, "networks", true);
+    mark(spec, item, true);
+    mark(spec, member, true);
+}
+
 static void clear_ports(GPtrArray *ports)
 {
     for (unsigned i = 0; i < ports->len; i++) {
@@ -151,12 +182,15 @@ static bool change_nic(MachineState *to, const MachineChange *change, GError **e
     }
     if (change->is_link_down) {
         nic->is_link_down = network->is_link_down = *change->is_link_down;
+        mark_nic(to->spec, change->nic, "link");
     }
     if (change->rate_in_bps) {
         nic->rate_in_bps = network->rate_in_bps = *change->rate_in_bps;
+        mark_nic(to->spec, change->nic, "rate_in");
     }
     if (change->rate_out_bps) {
         nic->rate_out_bps = network->rate_out_bps = *change->rate_out_bps;
+        mark_nic(to->spec, change->nic, "rate_out");
     }
     return true;
 }
@@ -200,9 +234,11 @@ static bool build(const MachineChange *change, MachineState *to, GError **error)
     g_autoptr(BaseReport) report = base_report_new();
     if (change->ports) {
         copy_ports(to->spec->ports, change->ports);
+        mark(to->spec, "ports", to->spec->ports->len);
     }
     if (change->egress) {
         machine_egress_copy(&to->spec->egress, change->egress);
+        mark_egress(to->spec);
     }
     if (!change_nic(to, change, error)) {
         return false;
