@@ -634,3 +634,24 @@ void machine_egress_copy(SpecEgress *to, const SpecEgress *from)
         spec_egress_from_json(json, to, NULL);
     }
 }
+
+/* net/ knows owners, not names. */
+void machine_nets_name_holder(MachineHost *host, GError **error)
+{
+    if (!error || !*error || !strstr((*error)->message, " of state ")) {
+        return;
+    }
+    g_auto(GStrv) names = machine_store_names(host->store, NULL);
+    for (unsigned i = 0; names && names[i]; i++) {
+        g_autoptr(MachineIdent) ident = machine_ident_new(host->store->dir, names[i]);
+        g_autofree char *told =
+            g_strdup_printf("machine %s of state %s", ident->uuid, ident->store_id);
+        g_autofree char *better = g_strdup_printf("machine '%s'", names[i]);
+        if (strstr((*error)->message, told)) {
+            g_auto(GStrv) parts = g_strsplit((*error)->message, told, -1);
+            g_free((*error)->message);
+            (*error)->message = g_strjoinv(better, parts);
+            return;
+        }
+    }
+}

@@ -68,3 +68,6 @@ void machine_port_range(const MachineSpec *spec, const MachinePlan *plan, const 
 /* The machine's own range; without one both stay as they are. */
 void machine_port_range_of(const MachineSpec *spec, uint16_t *first, uint16_t *last);
 void machine_egress_copy(SpecEgress *to, const SpecEgress *from);
+/* In a message of net/ that names a machine of this state directory by its uuid, its name instead.
+ */
+void machine_nets_name_holder(MachineHost *host, GError **error);

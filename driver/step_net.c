@@ -229,6 +229,7 @@ bool step_filter_apply(StepContext *c, unsigned index G_GNUC_UNUSED, GError **er
     g_autoptr(GPtrArray) open = machine_nets_open(c->host, c->plan, error);
     g_autoptr(GPtrArray) members = members_up(c);
     if (!open || !apply_rules(c, open, members, error)) {
+        machine_nets_name_holder(c->host, error);
         return false;
     }
     note_forwards(c, port_member(c->plan, members));

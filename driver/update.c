@@ -396,6 +396,7 @@ bool machine_update(MachineHost *host, const char *name, const MachineChange *ch
     bool is_changed = false;
     bool is_ok = lock && update_locked(host, name, change, &is_changed, error);
     machine_host_release(host);
+    machine_nets_name_holder(host, error);
     if (lock && !is_ok) {
         g_prefix_error(error, "machine '%s': ", name);
     }
