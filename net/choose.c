@@ -45,25 +45,26 @@ static bool was_chosen(const NetNetwork *network, const char *owner, const char 
     return false;
 }
 
-/* The machine that has the address, borrowed; NULL: nobody else than `owner`. */
-static const char *taken_by(NetNetwork *network, const char *owner, const char *address)
+/* The machine that has the address, transfer full; NULL: nobody else than `owner`. */
+static char *taken_by(NetNetwork *network, const char *owner, const char *address)
 {
     const char *machine = NULL;
     if (was_chosen(network, owner, address, &machine)) {
-        return machine ? machine : "?";
+        return g_strdup(machine ? machine : "?");
     }
     g_autofree char *holder = net_network_holder(network, address);
     if (!holder || !strcmp(holder, owner)) {
         return NULL;
     }
     const NetMember *member = net_network_member(network, holder);
-    return !member ? NULL : member->machine ? member->machine : "?";
+    return g_strdup(member && member->machine ? member->machine : holder);
 }
 
 static bool is_free(NetNetwork *network, const char *owner, const BaseIp *ip)
 {
     char text[BASE_IP_TEXT_BYTES];
-    return !taken_by(network, owner, base_ip_format(ip, text));
+    g_autofree char *machine = taken_by(network, owner, base_ip_format(ip, text));
+    return !machine;
 }
 
 /* --- addresses -------------------------------------------------------------------------------- */
@@ -108,7 +109,7 @@ static bool check_fixed(NetNetwork *network, const NetMember *member, const Base
         return base_fail(error, VM_ERROR_NET, "%s is %s of network '%s' (%s)", text, reserved, name,
                          base_cidr_format(cidr, range));
     }
-    const char *machine = taken_by(network, member->owner, text);
+    g_autofree char *machine = taken_by(network, member->owner, text);
     if (machine) {
         return base_fail(error, VM_ERROR_EXISTS,
                          "%s on network '%s' belongs to machine '%s' already", text, name, machine);
@@ -209,7 +210,8 @@ static bool choose_mac(NetNetwork *network, NetMember *member, const NetMember *
     static const uint8_t none[6];
     char text[18];
     if (memcmp(member->mac, none, sizeof none)) {
-        const char *machine = taken_by(network, member->owner, base_mac_format(member->mac, text));
+        g_autofree char *machine =
+            taken_by(network, member->owner, base_mac_format(member->mac, text));
         return !machine || base_fail(error, VM_ERROR_EXISTS,
                                      "MAC %s on network '%s' belongs to machine '%s' already", text,
                                      network->record->name, machine);
@@ -220,7 +222,9 @@ static bool choose_mac(NetNetwork *network, NetMember *member, const NetMember *
     }
     for (unsigned salt = 0; salt < MAC_TRIES; salt++) {
         mac_of(member->owner, salt, member->mac);
-        if (!taken_by(network, member->owner, base_mac_format(member->mac, text))) {
+        g_autofree char *machine =
+            taken_by(network, member->owner, base_mac_format(member->mac, text));
+        if (!machine) {
             return true;
         }
     }

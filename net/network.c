@@ -20,6 +20,8 @@
  * mark that it is up, what dnsmasq reads; and backwards. So an address that a member has is always
  * marked as taken, and a mark whose member is missing or has another address counts for nothing.
  */
+#define MEMBER_SUFFIX ".json"
+
 enum { MEMBER_MAX_BYTES = 16 * 1024 * 1024, OWNER_MAX_BYTES = 128 };
 
 const NetNetworkView *net_network_view(NetNetwork *network)
@@ -109,7 +111,7 @@ static bool owner_is_valid(const char *owner)
 
 static char *member_file(const char *owner)
 {
-    return g_strdup_printf(NET_MEMBERS_DIR "/%s.json", owner);
+    return g_strdup_printf(NET_MEMBERS_DIR "/%s" MEMBER_SUFFIX, owner);
 }
 
 static NetMember *load_member(NetNetwork *network, const char *owner, GError **error)
@@ -140,30 +142,30 @@ const NetMember *net_network_member(NetNetwork *network, const char *owner)
     return member;
 }
 
+/* One damaged record must not keep the others from their network: it is only told. */
 const GPtrArray *net_network_members(NetNetwork *network, GError **error)
 {
+    (void)error;
     if (network->members) {
         return network->members;
     }
     g_autoptr(GPtrArray) files = net_folder_list(network->dirfd, NET_MEMBERS_DIR);
-    g_autoptr(GPtrArray) members = g_ptr_array_new_with_free_func((GDestroyNotify)net_member_free);
+    network->members = g_ptr_array_new_with_free_func((GDestroyNotify)net_member_free);
+    g_ptr_array_set_size(network->damaged, 0);
     for (guint i = 0; i < files->len; i++) {
         char *file = files->pdata[i];
         g_autoptr(GError) problem = NULL;
-        if (!g_str_has_suffix(file, ".json")) {
+        if (!g_str_has_suffix(file, MEMBER_SUFFIX)) {
             continue;
         }
-        file[strlen(file) - strlen(".json")] = '\0';
+        file[strlen(file) - strlen(MEMBER_SUFFIX)] = '\0';
         NetMember *member = load_member(network, file, &problem);
         if (member) {
-            g_ptr_array_add(members, member);
+            g_ptr_array_add(network->members, member);
         } else if (!g_error_matches(problem, VM_ERROR, VM_ERROR_NOT_FOUND)) { /* gone just now */
-            g_propagate_prefixed_error(error, g_steal_pointer(&problem),
-                                       "network '%s': ", network->record->name);
-            return NULL;
+            g_ptr_array_add(network->damaged, g_strdup(file));
         }
     }
-    network->members = g_steal_pointer(&members);
     return network->members;
 }
 
@@ -187,7 +189,7 @@ static bool folder_has(int dirfd, const char *name, bool (*is_it)(int dirfd, con
 static bool is_member_file(int dirfd, const char *file)
 {
     (void)dirfd;
-    return g_str_has_suffix(file, ".json");
+    return g_str_has_suffix(file, MEMBER_SUFFIX);
 }
 
 bool net_network_has_member(const NetNetwork *network)
@@ -220,7 +222,10 @@ char *net_network_holder(NetNetwork *network, const char *address)
     }
     owner[n] = '\0';
     const NetMember *member = net_network_member(network, owner);
-    return member && has_address(member, address) ? g_strdup(owner) : NULL;
+    g_autofree char *file = member_file(owner);
+    bool is_damaged = !member && owner_is_valid(owner) &&
+                      faccessat(network->dirfd, file, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+    return is_damaged || (member && has_address(member, address)) ? g_strdup(owner) : NULL;
 }
 
 static bool take_address(NetNetwork *network, const char *address, const char *owner,
@@ -239,9 +244,9 @@ static bool take_address(NetNetwork *network, const char *address, const char *o
         }
         g_autofree char *holder = net_network_holder(network, address);
         const NetMember *member = holder ? net_network_member(network, holder) : NULL;
-        if (member) {
+        if (holder) {
             return base_fail(error, VM_ERROR_EXISTS, "%s belongs to machine '%s' already", address,
-                             member->machine);
+                             member && member->machine ? member->machine : holder);
         }
         unlinkat(network->dirfd, path, 0); /* of one that is gone */
     }
@@ -382,7 +387,7 @@ static bool remove_files(NetNetwork *network, const char *owner, const NetMember
 {
     g_autofree char *mark = g_build_filename(NET_UP_DIR, owner, NULL);
     g_autofree char *file = member_file(owner);
-    if (!net_dnsmasq_drop(network, owner, error) ||
+    if (!net_dnsmasq_drop(network, owner, old, error) ||
         !net_up_clear_mark(network->dirfd, mark, error)) {
         return false;
     }

@@ -113,41 +113,60 @@ static bool check_shape(const Check *check, const NetMember *member, GError **er
                            error);
 }
 
-static bool check_member_rules(const Check *check, NetMember *member, GError **error)
+/* All at once: the base rules are looked at once then. What differs is mended one by one, since
+ * what can't be mended for one member (its port is another's by now) must not keep the others from
+ * it. */
+static bool check_rules(const Check *check, GPtrArray *up, GError **error)
 {
     guint n_before = check->lines->len;
-    if (!net_rules_check(&member, 1, check->lines, error)) {
+    if (!net_rules_check((NetMember *const *)up->pdata, up->len, check->lines, error)) {
         return false;
     }
-    if (!check->is_fix || check->lines->len == n_before) {
+    if (check->lines->len == n_before || !check->is_fix) {
         return true;
     }
-    return net_rules_apply(&member, 1, NULL, 0, error);
+    for (guint i = 0; i < up->len; i++) {
+        NetMember *member = up->pdata[i];
+        g_autoptr(GPtrArray) lines = g_ptr_array_new_with_free_func(g_free);
+        g_autoptr(GError) problem = NULL;
+        if (!net_rules_check(&member, 1, lines, &problem) ||
+            (lines->len > 0 && !net_rules_apply(&member, 1, NULL, 0, &problem))) {
+            tell(check, "machine '%s': %s", member->machine, problem->message);
+        }
+    }
+    return true;
 }
 
-/* What can't be mended for one member must not keep the others from it. */
-static void check_member(const Check *check, NetSocket *sock, NetMember *member)
+static bool check_links(const Check *check, const GPtrArray *up, GError **error)
 {
-    g_autoptr(GError) problem = NULL;
-    bool has_tap = member->tap && member->tap_tag;
-    if (!check_member_rules(check, member, &problem) ||
-        (has_tap &&
-         (!check_tap(check, sock, member, &problem) || !check_shape(check, member, &problem)))) {
-        tell(check, "machine '%s': %s", member->machine, problem->message);
+    g_autoptr(NetSocket) sock = net_socket_open(error);
+    for (guint i = 0; sock && i < up->len; i++) {
+        const NetMember *member = up->pdata[i];
+        g_autoptr(GError) problem = NULL;
+        if (member->tap && member->tap_tag &&
+            (!check_tap(check, sock, member, &problem) || !check_shape(check, member, &problem))) {
+            tell(check, "machine '%s': %s", member->machine, problem->message);
+        }
     }
+    return sock != NULL;
 }
 
 static bool check_members(const Check *check, GError **error)
 {
     const GPtrArray *members = net_network_members(check->network, error);
-    g_autoptr(NetSocket) sock = members ? net_socket_open(error) : NULL;
-    for (guint i = 0; sock && i < members->len; i++) {
+    g_autoptr(GPtrArray) up = g_ptr_array_new();
+    for (guint i = 0; members && i < members->len; i++) {
         NetMember *member = members->pdata[i];
         if (member->is_up) {
-            check_member(check, sock, member);
+            g_ptr_array_add(up, member);
         }
     }
-    return sock != NULL;
+    for (guint i = 0; members && i < check->network->damaged->len; i++) {
+        tell(check,
+             "record of member '%s' is damaged - start its machine again, or run 'vm-run gc'",
+             (char *)check->network->damaged->pdata[i]);
+    }
+    return members && check_rules(check, up, error) && check_links(check, up, error);
 }
 
 /* --- all of it -------------------------------------------------------------------------------- */

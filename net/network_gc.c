@@ -8,7 +8,7 @@
 #include "base/dir.h"
 #include "base/error.h"
 #include "base/fd.h"
-#include "net/dnsmasq.h"
+#include "net/dnsmasq_internal.h"
 #include "net/network_internal.h"
 #include "net/network_supervisor.h"
 
@@ -17,7 +17,6 @@
  * the network itself when nobody needs it), then what no folder speaks for: bridges, rules and run
  * folders that carry this store's id. A network that somebody has locked is left for the next time.
  */
-#define RUN_PARENT  "/run/vm-run"
 #define TEMP_PREFIX ".tmp-"
 
 enum { LOCK_MS = 2000 };
@@ -59,6 +58,12 @@ static bool is_there(const Gc *gc, const char *uuid)
 static bool is_running(const Gc *gc, const char *uuid)
 {
     return uuid && gc->machines->is_running(uuid, gc->machines->data);
+}
+
+static gpointer copy_text(gconstpointer text, gpointer unused)
+{
+    (void)unused;
+    return g_strdup(text);
 }
 
 /* --- one network ------------------------------------------------------------------------------ */
@@ -152,6 +157,30 @@ static bool collect_members(const Gc *gc, NetNetwork *network, GError **error)
     return found != NULL;
 }
 
+/* Records that can't be read, of machines that are gone; a machine that is there writes its own
+ * anew at its next start. */
+static bool collect_damaged(const Gc *gc, NetNetwork *network, GError **error)
+{
+    if (network->is_gone || !net_network_members(network, error)) {
+        return network->is_gone;
+    }
+    g_autoptr(GPtrArray) owners = g_ptr_array_copy(network->damaged, copy_text, NULL);
+    g_ptr_array_set_free_func(owners, g_free);
+    for (guint i = 0; i < owners->len && !network->is_gone; i++) {
+        g_autofree char *uuid = uuid_of(owners->pdata[i]);
+        if (is_there(gc, uuid)) {
+            g_hash_table_add(gc->owners, g_strdup(owners->pdata[i]));
+            continue;
+        }
+        tell(gc, "network '%s': damaged record of member '%s' removed", network->record->name,
+             (char *)owners->pdata[i]);
+        if (!gc->is_dry_run && !net_network_drop_member(network, owners->pdata[i], error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* Nobody needs it: down, and without members forgotten. */
 static bool collect_unused(const Gc *gc, NetNetwork *network, GError **error)
 {
@@ -199,8 +228,11 @@ static bool collect_open(const Gc *gc, NetNetwork *network, GError **error)
     }
     sweep_taken(gc, network);
     sweep_up_marks(gc, network);
-    if (!collect_members(gc, network, error) || network->is_gone) {
-        return network->is_gone;
+    if (!collect_members(gc, network, error) || !collect_damaged(gc, network, error)) {
+        return false;
+    }
+    if (network->is_gone) {
+        return true;
     }
     bool is_used = network->record->is_kept || net_network_has_up_member(network);
     if (is_used && !net_network_is_up(network)) { /* kept, but the host was booted anew */
@@ -286,7 +318,7 @@ static void collect_rules(const Gc *gc)
 static void collect_run_folders(const Gc *gc)
 {
     g_autofree char *prefix = g_strdup_printf("%s.net.", gc->store->id);
-    autofd int fd = open(RUN_PARENT, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    autofd int fd = open(NET_DNSMASQ_PARENT, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     g_autoptr(GPtrArray) folders =
         fd < 0 ? g_ptr_array_new_with_free_func(g_free) : net_folder_list(fd, ".");
     for (guint i = 0; i < folders->len; i++) {
@@ -297,7 +329,7 @@ static void collect_run_folders(const Gc *gc)
         }
         g_autoptr(GError) problem = NULL;
         bool is_done = gc->is_dry_run || base_dir_remove_tree(fd, folder, &problem);
-        tell(gc, RUN_PARENT "/%s: %s", folder, is_done ? "removed" : problem->message);
+        tell(gc, NET_DNSMASQ_PARENT "/%s: %s", folder, is_done ? "removed" : problem->message);
     }
 }
 

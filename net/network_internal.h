@@ -42,6 +42,7 @@ struct NetNetwork {
     int dirfd;
     BaseLock *lock;     /* NULL: a peek */
     GPtrArray *members; /* of NetMember, by owner; NULL: not read yet */
+    GPtrArray *damaged; /* of char*: owners whose record can't be read; filled with `members` */
     GHashTable *loaded; /* owner -> NetMember: what net_network_member() read */
     GPtrArray *chosen;  /* of NetMember: by net_network_choose() on this handle */
     bool is_gone;       /* its record was removed */

@@ -135,6 +135,7 @@ static NetNetwork *network_new(const NetStore *store, int dirfd)
     network->dirfd = dirfd;
     network->loaded =
         g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)net_member_free);
+    network->damaged = g_ptr_array_new_with_free_func(g_free);
     network->chosen = g_ptr_array_new_with_free_func((GDestroyNotify)net_member_free);
     return network;
 }
@@ -153,6 +154,7 @@ void net_network_close(NetNetwork *network)
     base_fd_close(&network->dirfd);
     g_clear_pointer(&network->members, g_ptr_array_unref);
     g_clear_pointer(&network->loaded, g_hash_table_unref);
+    g_clear_pointer(&network->damaged, g_ptr_array_unref);
     g_clear_pointer(&network->chosen, g_ptr_array_unref);
     net_record_free(network->record);
     if (network->lock && network->is_gone) {

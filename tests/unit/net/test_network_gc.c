@@ -243,6 +243,37 @@ static void test_gc_sweeps_what_writes_left(void **state)
     assert_null(strstr(files, "def:0"));
 }
 
+/* One damaged record keeps nobody else from the network; its addresses stay taken. */
+static void test_damaged_member_is_told_and_swept(void **state)
+{
+    (void)state;
+    g_autoptr(NetMember) member = begin_lab(true);
+    g_autofree char *path =
+        g_strdup_printf("%s/networks/lab/members/%s.json", store.dir, member->owner);
+    assert_true(g_file_set_contents(path, "{\"v\":", -1, NULL));
+    NetNetwork *network = test_open(&store, "lab");
+    g_autoptr(GPtrArray) lines = test_check(network);
+    assert_true(lines->len > 0);
+    assert_non_null(strstr(lines->pdata[lines->len - 1], "is damaged"));
+    g_autoptr(NetMember) other = net_member_new();
+    other->owner = g_strdup("abc:def:0");
+    other->machine = g_strdup("other");
+    other->ip4 = member->ip4;
+    assert_false(net_network_choose(network, other, NULL));
+    other->ip4 = (BaseIp){0};
+    assert_true(net_network_choose(network, other, NULL));
+    test_put(network, other);
+    test_put(network, member); /* its machine's next start */
+    assert_non_null(net_network_member(network, member->owner));
+    assert_true(g_file_set_contents(path, "", -1, NULL));
+    test_close(&store);
+    g_autofree char *kept = gc(true, true, false);
+    assert_int_equal(access(path, F_OK), 0);
+    g_autofree char *text = gc(false, false, false);
+    assert_non_null(strstr(text, "damaged record of member"));
+    assert_int_not_equal(access(path, F_OK), 0);
+}
+
 static void test_gc_leaves_another_stores_things(void **state)
 {
     (void)state;
@@ -376,6 +407,7 @@ int main(void)
         TEST(test_gc_replaces_a_killed_supervisor),
         TEST(test_gc_removes_what_no_folder_speaks_for),
         TEST(test_gc_sweeps_what_writes_left),
+        TEST(test_damaged_member_is_told_and_swept),
         TEST(test_gc_leaves_another_stores_things),
         TEST(test_killed_at_any_instant_leaves_nothing_for_gc),
         TEST(test_failpoints_leave_nothing_for_gc),
