@@ -1,32 +1,10 @@
 #include "net/dnsmasq.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <pwd.h>
-#include <signal.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <time.h>
-#include <unistd.h>
-#include "base/dir.h"
-#include "base/error.h"
-#include "base/fd.h"
-#include "base/file.h"
-#include "net/network_supervisor.h"
+#include "net/dnsmasq_internal.h"
 
-#define RUN_PARENT   "/run/vm-run"
-#define HOSTS        "hosts"
-#define RESERVATIONS "reservations"
-#define LEASES       "leases"
-#define READY_TEXT   "# all of this folder is watched once this was read\n"
-
-enum {
-    FILE_MAX_BYTES = 4096,
-    LEASES_MAX_BYTES = 64 * 1024 * 1024,
-    LEASES_CHUNK_BYTES = 4096,
-    LEASES_FRESH_MS = 50,
-    DEFAULT_MTU = 1500
-};
+enum { DEFAULT_MTU = 1500 };
 
 bool net_dnsmasq_is_needed(const NetNetwork *network)
 {
@@ -36,7 +14,7 @@ bool net_dnsmasq_is_needed(const NetNetwork *network)
 
 char *net_dnsmasq_folder(const char *store_id, const char *name)
 {
-    return g_strdup_printf(RUN_PARENT "/%s.net.%s", store_id, name);
+    return g_strdup_printf(NET_DNSMASQ_PARENT "/%s.net.%s", store_id, name);
 }
 
 void net_dnsmasq_user(uid_t *out_uid, gid_t *out_gid)
@@ -115,8 +93,8 @@ static void add_dhcp(GPtrArray *argv, const NetRecord *record, const char *folde
     if (base_ip_is_set(&record->cidr6.ip)) {
         add_range6(argv, record);
     }
-    add(argv, "--dhcp-hostsdir=%s/" RESERVATIONS, folder);
-    add(argv, "--dhcp-leasefile=%s/" LEASES "/leases", folder);
+    add(argv, "--dhcp-hostsdir=%s/" NET_DNSMASQ_RESERVATIONS, folder);
+    add(argv, "--dhcp-leasefile=%s/" NET_DNSMASQ_LEASES "/leases", folder);
     add(argv, "--dhcp-authoritative"); /* leases of an earlier dnsmasq go on */
     add(argv, "--dhcp-ignore-names");  /* a guest must not name itself */
     add(argv, "--dhcp-lease-max=65536");
@@ -138,7 +116,7 @@ static void add_dhcp(GPtrArray *argv, const NetRecord *record, const char *folde
 static void add_dns(GPtrArray *argv, const NetRecord *record, const char *folder)
 {
     char text[BASE_CIDR_TEXT_BYTES];
-    add(argv, "--hostsdir=%s/" HOSTS, folder);
+    add(argv, "--hostsdir=%s/" NET_DNSMASQ_HOSTS, folder);
     add(argv, "--domain-needed");
     if (record->domain) {
         add(argv, "--local=/%s/", record->domain);
@@ -192,336 +170,4 @@ char **net_dnsmasq_argv(const NetNetwork *network, const char *program)
     }
     g_ptr_array_add(argv, NULL);
     return (char **)g_ptr_array_free(argv, FALSE);
-}
-
-/* --- texts ------------------------------------------------------------------------------------ */
-
-/* "web.lab.test web", the names of one member; the first is what an address resolves to. */
-static void append_names(GString *text, const NetRecord *record, const char *name)
-{
-    if (record->domain && !strchr(name, '.')) {
-        g_string_append_printf(text, " %s.%s", name, record->domain);
-    }
-    g_string_append_printf(text, " %s", name);
-}
-
-static void append_host(GString *text, const NetRecord *record, const NetMember *member,
-                        const BaseIp *ip)
-{
-    char address[BASE_IP_TEXT_BYTES];
-    if (!base_ip_is_set(ip) || !member->machine) {
-        return;
-    }
-    g_string_append(text, base_ip_format(ip, address));
-    append_names(text, record, member->machine);
-    if (member->hostname && strcmp(member->hostname, member->machine)) {
-        append_names(text, record, member->hostname);
-    }
-    g_string_append_c(text, '\n');
-}
-
-static char *hosts_text(const NetRecord *record, const NetMember *member)
-{
-    GString *text = g_string_new(NULL);
-    append_host(text, record, member, &member->ip4);
-    append_host(text, record, member, &member->ip6);
-    return g_string_free(text, FALSE);
-}
-
-static char *reservation_text(const NetMember *member)
-{
-    char mac[18], address[BASE_IP_TEXT_BYTES];
-    GString *text = g_string_new(base_mac_format(member->mac, mac));
-    if (base_ip_is_set(&member->ip4)) {
-        g_string_append_printf(text, ",%s", base_ip_format(&member->ip4, address));
-    }
-    if (base_ip_is_set(&member->ip6)) {
-        g_string_append_printf(text, ",[%s]", base_ip_format(&member->ip6, address));
-    }
-    const char *name = member->hostname ? member->hostname : member->machine;
-    if (name && !strchr(name, '.')) {
-        g_string_append_printf(text, ",%s", name);
-    }
-    g_string_append_c(text, '\n');
-    return g_string_free(text, FALSE);
-}
-
-/* --- the folder ------------------------------------------------------------------------------- */
-
-/* -1 without `error`: there is none, or it is not whole. */
-static int open_whole(const NetNetwork *network)
-{
-    g_autofree char *path = net_dnsmasq_folder(network->store_id, network->record->name);
-    autofd int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    return fd >= 0 && faccessat(fd, HOSTS "/" NET_DNSMASQ_READY, F_OK, 0) == 0 ? base_fd_steal(&fd)
-                                                                               : -1;
-}
-
-/* Writes what differs; *out_was (may be NULL): was there another text? */
-static bool write_file(int dirfd, const char *folder, const char *name, const char *text,
-                       bool *out_is_changed, bool *out_was_there, GError **error)
-{
-    g_autofree char *path = g_build_filename(folder, name, NULL);
-    g_autofree char *found = base_file_read(dirfd, path, FILE_MAX_BYTES, NULL, NULL);
-    *out_was_there = found != NULL;
-    *out_is_changed = !found || strcmp(found, text);
-    return !*out_is_changed || base_file_write_whole(dirfd, path, text, strlen(text), 0640, error);
-}
-
-typedef struct {
-    bool has_changed;     /* anything was written */
-    bool needs_reload;    /* a reservation changed that was there */
-    bool has_reservation; /* one came that was not there */
-} Written;
-
-static bool write_member(const NetNetwork *network, int dirfd, const NetMember *member,
-                         Written *out, GError **error)
-{
-    g_autofree char *hosts = hosts_text(network->record, member);
-    g_autofree char *reservation = reservation_text(member);
-    bool is_changed, was_there;
-    if (!write_file(dirfd, HOSTS, member->owner, hosts, &is_changed, &was_there, error)) {
-        return false;
-    }
-    out->has_changed = is_changed;
-    if (!write_file(dirfd, RESERVATIONS, member->owner, reservation, &is_changed, &was_there,
-                    error)) {
-        return false;
-    }
-    out->has_changed = out->has_changed || is_changed;
-    out->needs_reload = is_changed && was_there;
-    out->has_reservation = !was_there;
-    return true;
-}
-
-/* Made for dnsmasq's group; leases for its user. Where we may not give it away (a user namespace),
- * dnsmasq runs as we do. */
-static bool make_folder(int parent_fd, const char *name, bool is_its_own, uid_t uid, gid_t gid,
-                        GError **error)
-{
-    autofd int fd = -1;
-    if ((mkdirat(parent_fd, name, 0700) < 0 && errno != EEXIST) ||
-        (fd = openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)) < 0) {
-        base_error_set_errno(error, errno, "cannot make dnsmasq's folder '%s'", name);
-        return false;
-    }
-    bool is_given = fchown(fd, is_its_own ? uid : (uid_t)-1, gid) == 0;
-    if ((!is_given && errno != EPERM && errno != EINVAL) ||
-        fchmod(fd, is_its_own ? 0700 : 02750) < 0) {
-        base_error_set_errno(error, errno, "cannot give dnsmasq's folder '%s' to its user", name);
-        return false;
-    }
-    return true;
-}
-
-static int make_folders(const NetNetwork *network, GError **error)
-{
-    uid_t uid;
-    gid_t gid;
-    net_dnsmasq_user(&uid, &gid);
-    g_autofree char *path = net_dnsmasq_folder(network->store_id, network->record->name);
-    g_autofree char *name = g_path_get_basename(path);
-    autofd int parent_fd = base_dir_open_make(RUN_PARENT, 0711, error);
-    if (parent_fd < 0 || !make_folder(parent_fd, name, false, uid, gid, error)) {
-        return -1;
-    }
-    autofd int fd = openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0 || !make_folder(fd, HOSTS, false, uid, gid, error) ||
-        !make_folder(fd, RESERVATIONS, false, uid, gid, error) ||
-        !make_folder(fd, LEASES, true, uid, gid, error)) {
-        return -1;
-    }
-    return base_fd_steal(&fd);
-}
-
-/* Files of nobody. */
-static bool sweep(NetNetwork *network, int dirfd, const char *folder, bool is_fix,
-                  GPtrArray *out_texts, GError **error)
-{
-    g_autoptr(GPtrArray) files = net_folder_list(dirfd, folder);
-    for (guint i = 0; i < files->len; i++) {
-        const char *file = files->pdata[i];
-        if (!strcmp(file, NET_DNSMASQ_READY) || net_network_member(network, file)) {
-            continue;
-        }
-        g_autofree char *path = g_build_filename(folder, file, NULL);
-        if (is_fix && unlinkat(dirfd, path, 0) < 0 && errno != ENOENT) {
-            base_error_set_errno(error, errno, "cannot remove '%s'", path);
-            return false;
-        }
-        g_ptr_array_add(out_texts,
-                        g_strdup_printf("dnsmasq's %s has a file of nobody: %s", folder, file));
-    }
-    return true;
-}
-
-static bool write_ready(int dirfd, GError **error)
-{
-    bool is_changed, was_there;
-    return write_file(dirfd, RESERVATIONS, NET_DNSMASQ_READY, READY_TEXT, &is_changed, &was_there,
-                      error) &&
-           write_file(dirfd, HOSTS, NET_DNSMASQ_READY, READY_TEXT, &is_changed, &was_there, error);
-}
-
-bool net_dnsmasq_begin(NetNetwork *network, GError **error)
-{
-    autofd int whole_fd = net_dnsmasq_is_needed(network) ? open_whole(network) : -1;
-    if (!net_dnsmasq_is_needed(network) || whole_fd >= 0) {
-        return true;
-    }
-    const GPtrArray *members = net_network_members(network, error);
-    autofd int fd = members ? make_folders(network, error) : -1;
-    g_autoptr(GPtrArray) ignored = g_ptr_array_new_with_free_func(g_free);
-    if (fd < 0 || !sweep(network, fd, HOSTS, true, ignored, error) ||
-        !sweep(network, fd, RESERVATIONS, true, ignored, error)) {
-        return false;
-    }
-    for (guint i = 0; i < members->len; i++) {
-        Written written;
-        if (!write_member(network, fd, members->pdata[i], &written, error)) {
-            return false;
-        }
-    }
-    return write_ready(fd, error);
-}
-
-bool net_dnsmasq_end(const char *store_id, const char *network, GError **error)
-{
-    autofd int parent_fd = open(RUN_PARENT, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    g_autofree char *path = net_dnsmasq_folder(store_id, network);
-    g_autofree char *name = g_path_get_basename(path);
-    return parent_fd < 0 || base_dir_remove_tree(parent_fd, name, error);
-}
-
-/* --- one member ------------------------------------------------------------------------------- */
-
-/* dnsmasq cuts the file to nothing and writes it again, 4096 bytes at a time (lease.c): what is
- * found just then may not be all. */
-static bool is_being_written(int dirfd)
-{
-    struct stat st;
-    struct timespec now;
-    if (fstatat(dirfd, LEASES "/leases", &st, AT_SYMLINK_NOFOLLOW) ||
-        clock_gettime(CLOCK_REALTIME, &now)) {
-        return false;
-    }
-    int64_t age_ms = (now.tv_sec - st.st_mtim.tv_sec) * INT64_C(1000) +
-                     (now.tv_nsec - st.st_mtim.tv_nsec) / 1000000;
-    return (st.st_size == 0 || st.st_size >= LEASES_CHUNK_BYTES) && ABS(age_ms) < LEASES_FRESH_MS;
-}
-
-/* Has somebody, perhaps, a lease of an address of `member` that dnsmasq would keep from it? */
-static bool has_old_lease(int dirfd, const NetMember *member)
-{
-    if (is_being_written(dirfd)) {
-        return true;
-    }
-    g_autofree char *text = base_file_read(dirfd, LEASES "/leases", LEASES_MAX_BYTES, NULL, NULL);
-    g_auto(GStrv) lines = g_strsplit(text ? text : "", "\n", -1);
-    char ip4[BASE_IP_TEXT_BYTES], ip6[BASE_IP_TEXT_BYTES], mac[18];
-    base_ip_format(&member->ip4, ip4);
-    base_ip_format(&member->ip6, ip6);
-    base_mac_format(member->mac, mac);
-    for (char **line = lines; *line; line++) { /* "<expiry> <mac or iaid> <address> ..." */
-        g_auto(GStrv) words = g_strsplit(*line, " ", 4);
-        if (g_strv_length(words) == 4 &&
-            ((*ip4 && !strcmp(words[2], ip4) && strcmp(words[1], mac)) ||
-             (*ip6 && !strcmp(words[2], ip6)))) {
-            return true;
-        }
-    }
-    return false;
-}
-
-bool net_dnsmasq_put(NetNetwork *network, const NetMember *member, const NetMember *old,
-                     GError **error)
-{
-    autofd int fd = net_dnsmasq_is_needed(network) ? open_whole(network) : -1;
-    Written written = {0};
-    if (fd < 0) {
-        return true;
-    }
-    if (!write_member(network, fd, member, &written, error)) {
-        return false;
-    }
-    bool is_moved =
-        old && (!base_ip_equal(&old->ip4, &member->ip4) || !base_ip_equal(&old->ip6, &member->ip6));
-    if ((written.has_reservation || is_moved) && has_old_lease(fd, member)) {
-        return net_supervisor_end_dnsmasq(network->dirfd, error); /* and a new one begins */
-    }
-    if (written.needs_reload) {
-        net_supervisor_reload_dnsmasq(network->dirfd);
-    }
-    return true;
-}
-
-bool net_dnsmasq_drop(NetNetwork *network, const char *owner, GError **error)
-{
-    static const char *const folders[] = {HOSTS, RESERVATIONS};
-    autofd int fd = net_dnsmasq_is_needed(network) ? open_whole(network) : -1;
-    bool needs_reload = false;
-    for (size_t i = 0; fd >= 0 && i < G_N_ELEMENTS(folders); i++) {
-        g_autofree char *path = g_build_filename(folders[i], owner, NULL);
-        bool is_removed = unlinkat(fd, path, 0) == 0;
-        if (!is_removed && errno != ENOENT) {
-            base_error_set_errno(error, errno, "cannot remove '%s'", path);
-            return false;
-        }
-        needs_reload = is_removed;
-    }
-    if (needs_reload) {
-        net_supervisor_reload_dnsmasq(network->dirfd);
-    }
-    return true;
-}
-
-static bool check_member(NetNetwork *network, int fd, const NetMember *member, bool is_fix,
-                         GPtrArray *differences, GError **error)
-{
-    g_autofree char *hosts = hosts_text(network->record, member);
-    g_autofree char *reservation = reservation_text(member);
-    g_autofree char *hosts_path = g_build_filename(HOSTS, member->owner, NULL);
-    g_autofree char *path = g_build_filename(RESERVATIONS, member->owner, NULL);
-    g_autofree char *found_hosts = base_file_read(fd, hosts_path, FILE_MAX_BYTES, NULL, NULL);
-    g_autofree char *found = base_file_read(fd, path, FILE_MAX_BYTES, NULL, NULL);
-    bool is_named = found_hosts && !strcmp(found_hosts, hosts);
-    bool is_reserved = found && !strcmp(found, reservation);
-    if (!is_named) {
-        g_ptr_array_add(differences,
-                        g_strdup_printf("names of machine '%s' are %s", member->machine,
-                                        found_hosts ? "wrong" : "missing"));
-    }
-    if (!is_reserved) {
-        g_ptr_array_add(differences, g_strdup_printf("reservation of machine '%s' is %s",
-                                                     member->machine, found ? "wrong" : "missing"));
-    }
-    return is_fix && !(is_named && is_reserved) ? net_dnsmasq_put(network, member, member, error)
-                                                : true;
-}
-
-bool net_dnsmasq_check(NetNetwork *network, bool is_fix, GPtrArray *differences, GError **error)
-{
-    if (!net_dnsmasq_is_needed(network)) {
-        return true;
-    }
-    autofd int fd = open_whole(network);
-    if (fd < 0) {
-        g_ptr_array_add(differences, g_strdup("dnsmasq's folder is missing"));
-        return !is_fix || net_dnsmasq_begin(network, error);
-    }
-    const GPtrArray *members = net_network_members(network, error);
-    guint n_before = differences->len;
-    if (!members || !sweep(network, fd, HOSTS, is_fix, differences, error) ||
-        !sweep(network, fd, RESERVATIONS, is_fix, differences, error)) {
-        return false;
-    }
-    if (is_fix && differences->len > n_before) {
-        net_supervisor_reload_dnsmasq(network->dirfd);
-    }
-    for (guint i = 0; i < members->len; i++) {
-        if (!check_member(network, fd, members->pdata[i], is_fix, differences, error)) {
-            return false;
-        }
-    }
-    return true;
 }

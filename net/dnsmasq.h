@@ -25,6 +25,7 @@ bool net_dnsmasq_end(const char *store_id, const char *network, GError **error);
 /* One member, in a folder that is there; else nothing. old NULL: it is new. */
 bool net_dnsmasq_put(NetNetwork *network, const NetMember *member, const NetMember *old,
                      GError **error);
-bool net_dnsmasq_drop(NetNetwork *network, const char *owner, GError **error);
+/* old: what it had; NULL: not known. */
+bool net_dnsmasq_drop(NetNetwork *network, const char *owner, const NetMember *old, GError **error);
 /* Files that are missing, different, or of nobody; is_fix: put right, and then still told. */
 bool net_dnsmasq_check(NetNetwork *network, bool is_fix, GPtrArray *differences, GError **error);

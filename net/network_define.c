@@ -54,30 +54,34 @@ static const BasePos *position(const Define *define, const char *option)
 }
 
 /* One prefix as asked for: "none" and NULL give none, host bits are the gateway. */
-static bool read_prefix(const Define *define, const char *option, const char *text, uint8_t n_bytes,
-                        BaseCidr *out_cidr, BaseIp *out_gateway)
+static bool read_prefix(const Define *define, bool is_4)
 {
+    NetRecord *record = define->record;
+    const char *option = is_4 ? "cidr" : "cidr6";
+    const char *text = is_4 ? define->spec->cidr : define->spec->cidr6;
     BaseCidr cidr = {0};
     const char *why = NULL;
     if (!text || !strcmp(text, "none")) {
         return true;
     }
-    if (!base_cidr_parse(text, &cidr, &why) || cidr.ip.n_bytes != n_bytes) {
+    if (!base_cidr_parse(text, &cidr, &why) || cidr.ip.n_bytes != (is_4 ? 4 : 16)) {
         base_report_error(define->report, VM_ERROR_NET, position(define, option), NULL,
                           "network '%s': %s '%s' %s", define->spec->name, option, text,
                           why ? why : "is of the other family");
         return false;
     }
-    if (n_bytes == 16 && net_record_is_ours(define->record) &&
-        (cidr.n_bits < BITS6_MIN || cidr.n_bits > BITS6_MAX)) {
+    bool is_ours = net_record_is_ours(record);
+    if (!is_4 && is_ours && (cidr.n_bits < BITS6_MIN || cidr.n_bits > BITS6_MAX)) {
         base_report_error(define->report, VM_ERROR_NET, position(define, option), "use a /64",
                           "network '%s': cidr6 '%s' has a prefix that is not %d to %d bits long",
                           define->spec->name, text, BITS6_MIN, BITS6_MAX);
         return false;
     }
-    *out_cidr = base_cidr_network(&cidr);
-    if (net_record_is_ours(define->record)) {
-        *out_gateway = base_cidr_has_host_bits(&cidr) ? cidr.ip : base_cidr_nth(out_cidr, 1);
+    BaseCidr network = base_cidr_network(&cidr);
+    *(is_4 ? &record->cidr4 : &record->cidr6) = network;
+    if (is_ours) {
+        *(is_4 ? &record->gateway4 : &record->gateway6) =
+            base_cidr_has_host_bits(&cidr) ? cidr.ip : base_cidr_nth(&network, 1);
     }
     return true;
 }
@@ -157,8 +161,7 @@ static bool read_spec(const Define *define)
     if (!is_ours) {
         read_routers(define);
     }
-    return read_prefix(define, "cidr", spec->cidr, 4, &record->cidr4, &record->gateway4) &&
-           read_prefix(define, "cidr6", spec->cidr6, 16, &record->cidr6, &record->gateway6);
+    return read_prefix(define, true) && read_prefix(define, false);
 }
 
 /* --- what others have ------------------------------------------------------------------------- */
@@ -395,17 +398,23 @@ static bool differs(const Define *define, const char *option, const char *asked,
     return true;
 }
 
-static bool prefix_differs(const Define *define, const char *option, const char *text,
-                           const BaseCidr *asked, const BaseIp *asked_gateway,
-                           const BaseCidr *found, const BaseIp *found_gateway)
+static bool prefix_differs(const Define *define, const NetRecord *found, bool is_4)
 {
+    const NetRecord *asked = define->record;
+    const char *text = is_4 ? define->spec->cidr : define->spec->cidr6;
+    const char *option = is_4 ? "cidr" : "cidr6";
     char a[BASE_CIDR_TEXT_BYTES], f[BASE_CIDR_TEXT_BYTES];
-    if (!text && (chooses(define, text) || !net_record_is_ours(define->record))) {
+    if (!text && (chooses(define, text) || !net_record_is_ours(asked))) {
         return false;
     }
-    return differs(define, option, base_cidr_format(asked, a), base_cidr_format(found, f)) ||
-           differs(define, option, base_ip_format(asked_gateway, a),
-                   base_ip_format(found_gateway, f));
+    base_cidr_format(is_4 ? &asked->cidr4 : &asked->cidr6, a);
+    base_cidr_format(is_4 ? &found->cidr4 : &found->cidr6, f);
+    if (differs(define, option, a, f)) {
+        return true;
+    }
+    base_ip_format(is_4 ? &asked->gateway4 : &asked->gateway6, a);
+    base_ip_format(is_4 ? &found->gateway4 : &found->gateway6, f);
+    return differs(define, option, a, f);
 }
 
 static bool numbers_differ(const Define *define, const NetRecord *found)
@@ -463,13 +472,10 @@ static bool texts_differ(const Define *define, const NetRecord *found)
 
 static bool record_differs(const Define *define, const NetRecord *found)
 {
-    const NetRecord *asked = define->record;
     bool is_different = texts_differ(define, found);
     is_different |= numbers_differ(define, found);
-    is_different |= prefix_differs(define, "cidr", define->spec->cidr, &asked->cidr4,
-                                   &asked->gateway4, &found->cidr4, &found->gateway4);
-    is_different |= prefix_differs(define, "cidr6", define->spec->cidr6, &asked->cidr6,
-                                   &asked->gateway6, &found->cidr6, &found->gateway6);
+    is_different |= prefix_differs(define, found, true);
+    is_different |= prefix_differs(define, found, false);
     return is_different;
 }
 
