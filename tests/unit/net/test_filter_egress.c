@@ -178,6 +178,22 @@ static void test_who_asks_too_much_is_not_remembered(void **state)
     PASS("mB mA 0800 ip4:A,B,17 udp:53,1024 x20");
 }
 
+/* One long talk is one, however much is said. */
+static void test_long_talk_counts_once(void **state)
+{
+    (void)state;
+    enum { N_SAID = 6000 };
+    member->egress.is_default_deny = true;
+    apply();
+    for (unsigned i = 0; i < N_SAID; i++) {
+        lan_passes('B', "mA mB 0800 ip4:B,A,17 udp:4444,53 x20", 'A');
+        lan_passes('B', "mA mB 86dd ip6:gB,gA,17 udp:4444,53 x20", 'A');
+    }
+    assert_true(lan_passes('B', "mA mB 0800 ip4:B,A,17 udp:4445,53 x20", 'A'));
+    assert_true(lan_passes('B', "mA mB 86dd ip6:gB,gA,17 udp:4445,53 x20", 'A'));
+    PASS("mB mA 0800 ip4:A,B,17 udp:53,4445 x20", "mB mA 86dd ip6:gA,gB,17 udp:53,4445 x20");
+}
+
 static void test_hermetic_ignores_allow(void **state)
 {
     (void)state;
@@ -294,6 +310,7 @@ int main(void)
         POLICY_TEST(test_default_deny_with_br_netfilter),
         POLICY_TEST(test_answers_to_udp_pass_after_the_question),
         POLICY_TEST(test_who_asks_too_much_is_not_remembered),
+        POLICY_TEST(test_long_talk_counts_once),
         POLICY_TEST(test_hermetic_ignores_allow),
         POLICY_TEST(test_allow_opens_what_it_names),
         POLICY_TEST(test_allow_is_judged_before_deny),
