@@ -136,6 +136,7 @@ const char net_filter_base_text[] =
     RULE("dhcp4_own", "goto src4")
     CHAIN("dhcp4")
     RULE("dhcp4", "udp sport != 68 drop")
+    RULE("dhcp4", "udp length < 244 drop") /* BOOTP's: chaddr is no padding */
     RULE("dhcp4", "@th,64,24 0x010106 iifname . @th,288,48 @options goto dhcp4_own")
 
     CHAIN("ipv4_whole")
@@ -226,12 +227,12 @@ const char net_filter_base_text[] =
     RULE("frag6", "drop")
 
     CHAIN("ipv6_whole")
+    RULE("ipv6_whole", "exthdr frag exists jump frag6")
     RULE("ipv6_whole", "meta l4proto ipv6-icmp goto icmp6")
     RULE("ipv6_whole", "udp sport 547 drop")
     RULE("ipv6_whole", "udp dport 546 drop")
     RULE("ipv6_whole", "goto src6")
     CHAIN("ipv6")
-    RULE("ipv6", "exthdr frag exists jump frag6")
     RULE("ipv6", "meta l4proto != 255 goto ipv6_whole")
 
     CHAIN("guest")

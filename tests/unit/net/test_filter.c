@@ -53,6 +53,8 @@ static const Kind hostile[] = {
     {"DHCP renewal as the neighbour",
      "mD mA 0800 ip4:B,D,17 udp:68,67 01010600 x8 aB x12 mA x10 x192 63825363 350103", NULL},
     {"DHCP server's port, to another", "mD mA 0800 ip4:A,D,17 udp:67,99 x40", NULL},
+    {"DHCP whose chaddr is padding", "mN mA 0800 ip4:Z,N,17 udp:68,67 01010600 end x24 mA x10 x200",
+     NULL},
     {"DHCP reply to a server", "mN mA 0800 ip4:Z,N,17 udp:68,67 02010600 x24 mA x10 x200", NULL},
     {"DHCP as a relay", "mD mA 0800 ip4:A,D,17 udp:67,67 01010600 x24 mA x10 x200", NULL},
     /* ARP */
