@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <netinet/in.h> /* before linux/netfilter.h, which has another one */
 #include <linux/netfilter.h>
+#include <linux/netfilter_bridge.h>
 #include <string.h>
 #include "base/error.h"
 #include "base/file.h"
@@ -10,8 +11,8 @@
 #include "net/rules_internal.h"
 
 /*
- * How it works: three packets are thought through the base chains of all other tables: one that a
- * guest sends out, one that comes in by a port map, and a guest's question for this host's DNS. A
+ * How it works: packets are thought through the base chains of all other tables: one that a
+ * guest sends out, one that comes in by a port map, a guest's question for this host's DNS ... A
  * rule counts where all its conditions are certain; one that asks what can't be known here (an
  * address, a connection's mark, an extension of iptables) is passed over, so nothing is accused on
  * suspicion, and a drop is told where nothing before surely accepts.
@@ -26,13 +27,18 @@ typedef struct {
     uint32_t hook;
     bool is_from_guest; /* the bridge is where it comes from; else where it goes to */
     bool is_mapped;     /* by a port map */
+    bool is_frame;      /* judged by the family bridge, whose links are taps; else by the others */
 } PacketKind;
 
 static const PacketKind kinds[] = {
-    {"what guests on '%s' send out", NF_INET_FORWARD, true, false},
-    {"what comes in for guests on '%s'", NF_INET_FORWARD, false, true},
-    {"what guests on '%s' ask this host for (DNS)", NF_INET_LOCAL_IN, true, false},
+    {"what guests on '%s' send out", NF_INET_FORWARD, true, false, false},
+    {"what comes in for guests on '%s'", NF_INET_FORWARD, false, true, false},
+    {"what guests on '%s' ask this host for (DNS)", NF_INET_LOCAL_IN, true, false, false},
+    {"what guests on '%s' send each other", NF_BR_FORWARD, true, false, true},
+    {"what guests on '%s' send to this host", NF_BR_LOCAL_IN, true, false, true},
 };
+
+#define ANY_TAP "vmt000000000000" /* stands for all of them */
 
 typedef struct {
     const PacketKind *kind;
@@ -86,10 +92,12 @@ static Certainty fits_link(const Walk *walk, const json_t *right, bool is_in)
     if (!is_in && walk->kind->hook == NF_INET_LOCAL_IN) {
         return SURELY_NOT; /* leaves by no link */
     }
-    if (!is_bridge && !walk->uplink) {
+    if (!is_bridge && !walk->uplink && !walk->kind->is_frame) {
         return PERHAPS;
     }
-    return fits_any(right, is_bridge ? walk->bridge : walk->uplink);
+    return fits_any(right, walk->kind->is_frame ? ANY_TAP
+                           : is_bridge          ? walk->bridge
+                                                : walk->uplink);
 }
 
 static Certainty fits_ct(const Walk *walk, const json_t *ct, const json_t *right)
@@ -297,7 +305,8 @@ static void judge_chain(const NetNftChain *chain, const json_t *ruleset, const c
                         const char *uplink, GPtrArray *out_texts)
 {
     for (gsize i = 0; i < G_N_ELEMENTS(kinds); i++) {
-        if (kinds[i].hook != chain->hook) {
+        bool is_of_frames = chain->nfproto == NFPROTO_BRIDGE;
+        if (kinds[i].hook != chain->hook || kinds[i].is_frame != is_of_frames) {
             continue;
         }
         Walk walk = {.kind = &kinds[i], .bridge = bridge, .uplink = uplink, .ruleset = ruleset};

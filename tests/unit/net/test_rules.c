@@ -228,6 +228,8 @@ static void test_apply_when_repeated_then_generation_stays(void **state)
     assert_int_equal(generation(), gone);
     assert_int_equal(count("pm4") + count("pm4any") + count("pm6any") + count("held4"), 0);
     assert_int_equal(count("egress"), 0);
+    g_autoptr(GPtrArray) macs = net_nft_list(NET_NFT_BRIDGE, "macs", NULL);
+    assert_int_equal(macs->len, 0);
     g_autofree char *lines = check(member);
     assert_non_null(strstr(lines, "port tcp *:8080 -> 10.9.0.2:80 is missing"));
     assert_non_null(strstr(lines, "port udp [*]:8080 -> [fd09::2]:80 is missing"));

@@ -93,6 +93,13 @@ static const struct {
      "jump deep\n}\n}\n",
      "table inet firewalld, chain deep: reject (rule with handle 3) drops what guests on 'vmbt' "
      "send out - firewall-cmd --zone=trusted --add-interface=vmbt"},
+    {"table bridge other {\nchain c { type filter hook forward priority 0; policy drop;\n"
+     "iifname \"vmt*\" oifname \"vmt*\" accept\n}\n}\n",
+     ""},
+    {"table bridge other {\nchain c { type filter hook forward priority 0; policy accept;\n"
+     "iifname \"vmt*\" drop\n}\n}\n",
+     "table bridge other, chain c: drop (rule with handle 2) drops what guests on 'vmbt' send each "
+     "other - "},
     {BASE("prerouting", "drop") "}\n}\n", ""}, /* none of these packets is judged there by name */
 };
 
