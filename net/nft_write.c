@@ -3,7 +3,6 @@
 #include <netinet/in.h> /* before linux/netfilter.h, which has another one */
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
-#include <string.h>
 
 /* Sizes of libnftnl's user data (libnftnl/udata.h): type and length, a byte each. */
 enum { COMMENT_TYPE = 0, COMMENT_MAX_BYTES = 128 };
@@ -89,9 +88,9 @@ static void put_data(NetNftMessage *message, const NetNftTwin *twin)
 static void put_comment(NetNftMessage *message, const char *comment)
 {
     uint8_t bytes[2 + COMMENT_MAX_BYTES] = {COMMENT_TYPE};
-    size_t n = MIN(strlen(comment), COMMENT_MAX_BYTES - 1);
+    size_t n = g_strlcpy((char *)&bytes[2], comment, COMMENT_MAX_BYTES);
+    n = MIN(n, COMMENT_MAX_BYTES - 1);
     bytes[1] = (uint8_t)(n + 1);
-    memcpy(&bytes[2], comment, n);
     nla_put(message, NFTA_SET_ELEM_USERDATA, (int)(2 + n + 1), bytes);
 }
 

@@ -15,16 +15,16 @@
 typedef enum { WAY_OUT = 1, WAY_IN = 2 } Way;
 
 static const struct {
-    uint8_t nfproto;
     const char *family, *table, *chain;
     unsigned ways;
+    uint8_t nfproto;
 } hooks[] = {
-    {NFPROTO_IPV4, "ip", "filter", "DOCKER-USER", WAY_OUT | WAY_IN},
-    {NFPROTO_IPV6, "ip6", "filter", "DOCKER-USER", WAY_OUT | WAY_IN},
-    {NFPROTO_IPV4, "ip", "filter", "LIBVIRT_FWO", WAY_OUT},
-    {NFPROTO_IPV6, "ip6", "filter", "LIBVIRT_FWO", WAY_OUT},
-    {NFPROTO_IPV4, "ip", "filter", "LIBVIRT_FWI", WAY_IN},
-    {NFPROTO_IPV6, "ip6", "filter", "LIBVIRT_FWI", WAY_IN},
+    {"ip", "filter", "DOCKER-USER", WAY_OUT | WAY_IN, NFPROTO_IPV4},
+    {"ip6", "filter", "DOCKER-USER", WAY_OUT | WAY_IN, NFPROTO_IPV6},
+    {"ip", "filter", "LIBVIRT_FWO", WAY_OUT, NFPROTO_IPV4},
+    {"ip6", "filter", "LIBVIRT_FWO", WAY_OUT, NFPROTO_IPV6},
+    {"ip", "filter", "LIBVIRT_FWI", WAY_IN, NFPROTO_IPV4},
+    {"ip6", "filter", "LIBVIRT_FWI", WAY_IN, NFPROTO_IPV6},
 };
 
 #define MARK           "vm-run:"

@@ -123,7 +123,7 @@ static bool wait_flock(int fd, const struct stat *st, unsigned timeout_ms, GErro
         if (g_get_monotonic_time() >= end_us) {
             return fail_busy(st, error);
         }
-        g_usleep(pause_ms * 1000);
+        g_usleep((gulong)pause_ms * 1000);
     }
     return true;
 }
