@@ -170,6 +170,31 @@ static void test_ports_when_at_one_address_then_only_there(void **state)
     lab_remove();
 }
 
+/* Its router is somebody else, so answers come back only to an address on the bridge itself. */
+static void test_ports_when_the_bridge_is_foreign_then_answered_without_a_route(void **state)
+{
+    (void)state;
+    lab_make(SPEC_NET_MODE_ROUTED, true);
+    lab_add_rules(SPEC_NET_MODE_BRIDGE);
+    lab_ip(LAB_A, "route del default");
+    lab_ip(LAB_A, "-6 route del default");
+    map_all(NULL, NULL);
+    char peer[INET6_ADDRSTRLEN] = "";
+    autofd int server4 = lab_serve(LAB_A, SOCK_STREAM, "0.0.0.0", GUEST_PORT);
+    autofd int server6 = lab_serve(LAB_A, SOCK_DGRAM, "::", GUEST_PORT);
+    autofd int outside = lab_serve(LAB_OUTSIDE, SOCK_STREAM, "0.0.0.0", GUEST_PORT);
+    assert_true(lab_reach(LAB_OUTSIDE, SOCK_STREAM, "198.51.100.1", HOST_PORT, server4, peer));
+    assert_string_equal(peer, "10.9.0.1");
+    assert_true(lab_reach(LAB_OUTSIDE, SOCK_DGRAM, "2001:db8:1::1", HOST_PORT, server6, peer));
+    assert_string_equal(peer, "fd09::1");
+    assert_true(lab_reach(LAB_B, SOCK_STREAM, "10.9.0.1", HOST_PORT, server4, peer));
+    assert_true(lab_reach(LAB_HOST, SOCK_STREAM, "127.0.0.1", HOST_PORT, server4, peer));
+    /* what its guests send elsewhere keeps their address: that is not our business */
+    assert_true(lab_reach(LAB_B, SOCK_STREAM, "198.51.100.2", GUEST_PORT, outside, peer));
+    assert_string_equal(peer, "10.9.0.3");
+    lab_remove();
+}
+
 /* --- the host's loopback ------------------------------------------------------ */
 
 /* A guest whose kernel sends packets to 127.0.0.1 and ::1 to the gateway. */
@@ -333,6 +358,7 @@ int main(void)
         cmocka_unit_test(test_ports_when_br_netfilter_is_off_then_reached_from_everywhere),
         cmocka_unit_test(test_ports_when_br_netfilter_is_on_then_reached_from_everywhere),
         cmocka_unit_test(test_ports_when_at_one_address_then_only_there),
+        cmocka_unit_test(test_ports_when_the_bridge_is_foreign_then_answered_without_a_route),
         cmocka_unit_test(test_loopback_when_a_guest_sends_there_then_not_reached),
         cmocka_unit_test(test_change_when_a_port_leads_elsewhere_then_old_flows_end),
         cmocka_unit_test(test_map_when_a_client_asked_too_early_then_it_is_heard),
