@@ -278,6 +278,42 @@ static void collect_network(const Gc *gc, const char *name)
 
 /* --- what has no folder ----------------------------------------------------------------------- */
 
+/* A network may have come since the folders were looked at: what has its name is judged under its
+ * lock. NULL: it may not go, or nobody can tell. */
+static BaseLock *lock_unused(const Gc *gc, const char *name)
+{
+    g_autofree char *file = g_strdup_printf("net.%s.lock", name);
+    g_autofree char *mark = g_build_filename(name, NET_IS_UP_FILE, NULL);
+    if (g_hash_table_contains(gc->up, name) || !net_network_name_is_valid(name)) {
+        return NULL;
+    }
+    g_autoptr(BaseLock) lock = base_lock_take(gc->store->locks_fd, file, LOCK_MS, NULL);
+    bool is_up = lock && faccessat(gc->store->networks_fd, mark, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+    return lock && !is_up ? g_steal_pointer(&lock) : NULL;
+}
+
+/* The file of a lock goes with its network. */
+static void unlock_unused(const Gc *gc, const char *name, BaseLock *lock)
+{
+    if (faccessat(gc->store->networks_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
+        base_lock_free(lock);
+    } else {
+        base_lock_free_and_unlink(lock);
+    }
+}
+
+static void collect_bridge(const Gc *gc, const char *link, const char *tag, const char *name)
+{
+    BaseLock *lock = lock_unused(gc, name);
+    if (!lock) {
+        return;
+    }
+    g_autoptr(GError) failure = NULL;
+    bool is_done = gc->is_dry_run || net_bridge_remove(link, tag, &failure);
+    tell(gc, "bridge '%s': %s", link, is_done ? "removed, no network has it" : failure->message);
+    unlock_unused(gc, name, lock);
+}
+
 static void collect_bridges(const Gc *gc)
 {
     g_autoptr(GError) problem = NULL;
@@ -292,14 +328,28 @@ static void collect_bridges(const Gc *gc)
     }
     for (guint i = 0; bridges && i < bridges->len; i++) {
         g_auto(GStrv) words = g_strsplit(bridges->pdata[i], " ", 2);
-        if (g_strv_length(words) != 2 || !g_str_has_prefix(words[1], prefix) ||
-            g_hash_table_contains(gc->up, words[1] + strlen(prefix))) {
-            continue;
+        if (g_strv_length(words) == 2 && g_str_has_prefix(words[1], prefix)) {
+            collect_bridge(gc, words[0], words[1], words[1] + strlen(prefix));
         }
-        g_autoptr(GError) failure = NULL;
-        bool is_done = gc->is_dry_run || net_bridge_remove(words[0], words[1], &failure);
-        tell(gc, "bridge '%s': %s", words[0],
-             is_done ? "removed, no network has it" : failure->message);
+    }
+}
+
+/* And who came since the folders were looked at: whoever writes rules has said before that it is
+ * up. */
+static void add_owners_now(const Gc *gc)
+{
+    g_autoptr(GPtrArray) names = net_folder_list(gc->store->networks_fd, ".");
+    for (guint i = 0; i < names->len; i++) {
+        const char *name = names->pdata[i];
+        g_autofree char *mark = g_build_filename(name, NET_IS_UP_FILE, NULL);
+        g_autofree char *folder = g_build_filename(name, NET_UP_DIR, NULL);
+        g_autoptr(GPtrArray) members = net_folder_list(gc->store->networks_fd, folder);
+        if (faccessat(gc->store->networks_fd, mark, F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
+            g_hash_table_add(gc->owners, g_strdup_printf("%s:net:%s", gc->store->id, name));
+        }
+        for (guint k = 0; k < members->len; k++) {
+            g_hash_table_add(gc->owners, g_strdup(members->pdata[k]));
+        }
     }
 }
 
@@ -307,7 +357,11 @@ static void collect_rules(const Gc *gc)
 {
     g_autoptr(GError) problem = NULL;
     g_autoptr(GPtrArray) removed = NULL;
-    if (!net_rules_sweep(gc->store->id, gc->owners, gc->is_dry_run, &removed, &problem)) {
+    g_autoptr(NetRulesLock) lock = net_rules_lock(LOCK_MS, &problem);
+    if (lock) {
+        add_owners_now(gc);
+    }
+    if (!lock || !net_rules_sweep(gc->store->id, gc->owners, gc->is_dry_run, &removed, &problem)) {
         tell_problem(gc, "rules", problem);
     }
     for (guint i = 0; removed && i < removed->len; i++) {
@@ -323,13 +377,15 @@ static void collect_run_folders(const Gc *gc)
         fd < 0 ? g_ptr_array_new_with_free_func(g_free) : net_folder_list(fd, ".");
     for (guint i = 0; i < folders->len; i++) {
         const char *folder = folders->pdata[i];
-        if (!g_str_has_prefix(folder, prefix) ||
-            g_hash_table_contains(gc->up, folder + strlen(prefix))) {
+        const char *name = g_str_has_prefix(folder, prefix) ? folder + strlen(prefix) : NULL;
+        BaseLock *lock = name ? lock_unused(gc, name) : NULL;
+        if (!lock) {
             continue;
         }
         g_autoptr(GError) problem = NULL;
         bool is_done = gc->is_dry_run || base_dir_remove_tree(fd, folder, &problem);
         tell(gc, NET_DNSMASQ_PARENT "/%s: %s", folder, is_done ? "removed" : problem->message);
+        unlock_unused(gc, name, lock);
     }
 }
 
