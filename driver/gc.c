@@ -12,7 +12,6 @@
 #include "driver/watch.h"
 #include "net/macvtap.h"
 #include "net/network.h"
-#include "net/rules.h"
 #include "net/shape.h"
 #include "net/tap.h"
 
@@ -24,7 +23,6 @@
  */
 
 #define END_WAIT_MS 15000
-#define LOCK_MS     20000
 
 typedef struct {
     MachineHost *host;
@@ -338,50 +336,11 @@ static bool is_running(const char *uuid, void *data)
     return is_owned(data, uuid);
 }
 
-/* Owners whose rules are right: each NIC of what runs, and the networks. Under the rules' lock: who
- * writes some has its lease by then. */
-static GHashTable *owners_new(const Gc *gc, NetStore *store, const char *store_id)
-{
-    GHashTable *owners = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-    g_auto(GStrv) names = net_store_names(store, NULL);
-    for (unsigned i = 0; names && names[i]; i++) {
-        g_autoptr(NetNetwork) network = net_network_peek(store, names[i], NULL);
-        const GPtrArray *members = network ? net_network_members(network, NULL) : NULL;
-        g_hash_table_add(owners, g_strdup_printf("%s:net:%s", store_id, names[i]));
-        for (unsigned k = 0; members && k < members->len; k++) {
-            const NetMember *member = g_ptr_array_index(members, k);
-            g_auto(GStrv) parts = g_strsplit(member->owner, ":", 3);
-            if (parts[0] && parts[1] && is_owned(gc, parts[1])) {
-                g_hash_table_add(owners, g_strdup(member->owner));
-            }
-        }
-    }
-    return owners;
-}
-
 static void note_text(Gc *gc, const char *text)
 {
     const char *colon = strstr(text, ": ");
     note(gc, colon ? g_strndup(text, (size_t)(colon - text)) : g_strdup(text),
          colon ? colon + 2 : "removed", NULL);
-}
-
-static void sweep_rules(Gc *gc, NetStore *store)
-{
-    GError *problem = NULL;
-    g_autoptr(MachineIdent) ident = machine_ident_new(gc->host->store->dir, "x");
-    g_autoptr(NetRulesLock) lock = net_rules_lock(LOCK_MS, &problem);
-    g_autoptr(GHashTable) owners = lock ? owners_new(gc, store, ident->store_id) : NULL;
-    g_autoptr(GPtrArray) removed = NULL;
-    if (lock) {
-        net_rules_sweep(ident->store_id, owners, gc->is_dry_run, &removed, &problem);
-    }
-    for (unsigned i = 0; removed && i < removed->len; i++) {
-        note_text(gc, g_ptr_array_index(removed, i));
-    }
-    if (problem) {
-        note(gc, g_strdup("rules of nf_tables"), "looked at", problem);
-    }
 }
 
 static void collect_networks(Gc *gc)
@@ -400,9 +359,6 @@ static void collect_networks(Gc *gc)
     }
     if (problem) {
         note(gc, g_strdup("networks"), "looked at", problem);
-    }
-    if (store) {
-        sweep_rules(gc, store);
     }
 }
 
