@@ -240,18 +240,17 @@ static bool put_mirred(NetMessage *msg, unsigned to_index)
     return true;
 }
 
-/* One key with mask 0: every frame. */
+/* One key with mask 0: every frame. The key, all zeros, stands behind the selector. */
 static bool put_u32(NetMessage *msg, unsigned to_index)
 {
-    struct {
-        struct tc_u32_sel sel;
-        struct tc_u32_key key;
-    } all = {.sel = {.flags = TC_U32_TERMINAL, .nkeys = 1}};
+    const struct tc_u32_sel sel = {.flags = TC_U32_TERMINAL, .nkeys = 1};
+    uint8_t all[sizeof sel + sizeof(struct tc_u32_key)] = {0};
+    memcpy(all, &sel, sizeof sel);
     if (nla_put_string(msg, TCA_KIND, "u32") < 0) {
         return false;
     }
     struct nlattr *options = nla_nest_start(msg, TCA_OPTIONS);
-    if (!options || nla_put(msg, TCA_U32_SEL, sizeof all, &all) < 0 || !put_mirred(msg, to_index)) {
+    if (!options || nla_put(msg, TCA_U32_SEL, sizeof all, all) < 0 || !put_mirred(msg, to_index)) {
         return false;
     }
     nla_nest_end(msg, options);

@@ -11,6 +11,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -225,10 +226,11 @@ static int connect_to(const char *address)
     return fd;
 }
 
-/* The guest: a namespace of its own, which takes the other end of the veth. */
+/* The guest: a namespace of its own, which takes the other end of the veth; gone with the test. */
 static void be_guest(int ready, int go)
 {
     char byte = 0;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     bool is_fine = test_netns_enter() && write(ready, "1", 1) == 1 && read(go, &byte, 1) == 1;
     test_ip_run("link set vg1 up");
     test_ip_run("address add 198.51.100.2/24 dev vg1");
@@ -256,9 +258,9 @@ static void assert_rate(double rate, double wanted)
     assert_true(rate > wanted * 0.8 && rate < wanted * 1.2);
 }
 
-/* A stream from the guest and one to it, through the limits of `name`, which is on the way to vg1.
- */
-static void stream_through(const char *name, const char *const *setup)
+/* A stream from the guest and one to it, through the limits of `name`, which is on the way to vg1;
+ * `end` is the other end of vg1. */
+static void stream_through(const char *name, const char *end, const char *const *setup)
 {
     g_autoptr(GError) error = NULL;
     int ready[2], go[2];
@@ -287,6 +289,7 @@ static void stream_through(const char *name, const char *const *setup)
     assert_int_equal(read(ready[0], &to, sizeof to), sizeof to);
     int status = 1;
     assert_true(net_shape_remove(name, TAG "x", &error));
+    test_ip_run("link del %s", end); /* a namespace that ends lets go of it some time later */
     assert_int_equal(write(go[1], "2", 1), 1);
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_int_equal(status, 0);
@@ -305,7 +308,7 @@ static void test_stream_then_as_fast_as_allowed_both_ways(void **state)
 {
     (void)state;
     const char *const setup[] = {"link add vmtstream type veth peer name vg1", NULL};
-    stream_through("vmtstream", setup);
+    stream_through("vmtstream", "vmtstream", setup);
 }
 
 /* Here this side is the guest: what it sends goes out by the macvtap. */
@@ -315,7 +318,7 @@ static void test_stream_by_macvtap_then_the_same(void **state)
     const char *const setup[] = {"link add low0 type veth peer name vg1", "link set low0 up",
                                  "link add link low0 name vmmstream type macvtap mode bridge",
                                  NULL};
-    stream_through("vmmstream", setup);
+    stream_through("vmmstream", "low0", setup);
 }
 
 #define WITH_TAP(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
