@@ -191,10 +191,13 @@ bool net_shape_apply(const char *tap, const char *tap_tag, uint64_t to_guest_bps
 {
     g_auto(Shape) shape = {0};
     const uint64_t rates[] = {to_guest_bps, from_guest_bps};
-    if (!begin(&shape, tap, tap_tag, error) || !check_tap(&shape, error)) {
+    if (!begin(&shape, tap, tap_tag, error)) {
         return false;
     }
     for (gsize i = 0; i < G_N_ELEMENTS(rates); i++) {
+        if (!check_tap(&shape, error)) { /* also when it went away meanwhile */
+            return false;
+        }
         if (rates[i] && rates[i] < BITS_PER_BYTE) {
             return base_fail(error, VM_ERROR_NET, "tap '%s': a limit of %u bits/s is too low", tap,
                              (unsigned)rates[i]);
