@@ -614,6 +614,20 @@ void machine_port_range_of(const MachineSpec *spec, uint16_t *first, uint16_t *l
     }
 }
 
+bool machine_port_choose(const char *proto, const char *host_addr, uint16_t first, uint16_t last,
+                         uint16_t *out_port, GError **error)
+{
+    SpecProto kind = strcmp(proto, "udp") == 0 ? SPEC_PROTO_UDP : SPEC_PROTO_TCP;
+    for (unsigned port = first; port <= last; port++) {
+        if (net_port_probe(host_addr, (uint16_t)port, kind, NULL)) {
+            *out_port = (uint16_t)port;
+            return true;
+        }
+    }
+    return base_fail(error, VM_ERROR_EXISTS, "no port %s of %u-%u is free at %s", proto, first,
+                     last, host_addr);
+}
+
 void machine_port_range(const MachineSpec *spec, const MachinePlan *plan, const GPtrArray *open,
                         uint16_t *out_first, uint16_t *out_last)
 {

@@ -67,6 +67,10 @@ void machine_port_range(const MachineSpec *spec, const MachinePlan *plan, const 
                         uint16_t *out_first, uint16_t *out_last);
 /* The machine's own range; without one both stay as they are. */
 void machine_port_range_of(const MachineSpec *spec, uint16_t *first, uint16_t *last);
+/* The first port of [first, last] that is free there right now: for forwards of QEMU's, which bind
+ * it a moment later. EXISTS: none is. */
+bool machine_port_choose(const char *proto, const char *host_addr, uint16_t first, uint16_t last,
+                         uint16_t *out_port, GError **error);
 void machine_egress_copy(SpecEgress *to, const SpecEgress *from);
 /* In a message of net/ that names a machine of this state directory by its uuid, its name instead.
  */

@@ -203,13 +203,42 @@ bool step_boot_undo(MachineHost *host, const MachinePlan *plan, int dirfd,
 
 /* --- forward ---------------------------------------------------------------------------------- */
 
+/* Free ports come from the machine's own range where it has one, else from QEMU, that is the
+ * kernel. Somebody may take one before QEMU does: then the next one. */
+static bool forward_free(StepContext *c, MachineQmp *qmp, const char *netdev,
+                         const PlanForward *from, uint16_t *out_port, GError **error)
+{
+    uint16_t first = 0, last = 0;
+    machine_port_range_of(c->spec, &first, &last);
+    if (!first || from->host_port || from->is_ssh) {
+        return machine_qmp_forward(qmp, netdev, from->proto, from->host_addr, from->host_port,
+                                   from->guest_port, out_port, error);
+    }
+    for (;;) {
+        GError *problem = NULL;
+        uint16_t port;
+        if (!machine_port_choose(from->proto, from->host_addr, first, last, &port, error)) {
+            return false;
+        }
+        if (machine_qmp_forward(qmp, netdev, from->proto, from->host_addr, port, from->guest_port,
+                                out_port, &problem)) {
+            return true;
+        }
+        if (!g_error_matches(problem, VM_ERROR, VM_ERROR_EXISTS) || port == last) {
+            g_propagate_error(error, problem);
+            return false;
+        }
+        g_clear_error(&problem);
+        first = (uint16_t)(port + 1);
+    }
+}
+
 static bool forward_one(StepContext *c, MachineQmp *qmp, const char *netdev,
                         const PlanForward *from, GError **error)
 {
     uint16_t port = 0;
     GError *problem = NULL;
-    if (!machine_qmp_forward(qmp, netdev, from->proto, from->host_addr, from->host_port,
-                             from->guest_port, &port, &problem)) {
+    if (!forward_free(c, qmp, netdev, from, &port, &problem)) {
         SpecProto proto = strcmp(from->proto, "udp") == 0 ? SPEC_PROTO_UDP : SPEC_PROTO_TCP;
         GError *named = NULL;
         if (from->host_port && !net_port_probe(from->host_addr, from->host_port, proto, &named)) {

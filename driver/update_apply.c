@@ -6,11 +6,12 @@
 #include "base/failpoint.h"
 #include "driver/forward.h"
 #include "driver/step_net.h"
-#include "net/port.h"
 #include "net/rules.h"
 #include "net/shape.h"
 
-#define LOCK_MS 20000
+#define LOCK_MS         20000
+#define USER_PORT_FIRST 20000 /* where the machine names no range of its own */
+#define USER_PORT_LAST  29999
 
 static const PlanNic *nic_at(const MachinePlan *plan, unsigned index)
 {
@@ -239,26 +240,14 @@ static bool change_forwards(const MachineTransition *t, GError **error)
            change_forwards_of(&monitor, nic->netdev, to, from, true, error);
 }
 
-/* A port that is free now, from the machine's own range where it has one. */
-static bool choose_user_port(const MachineSpec *spec, MachineForward *f, GError **error)
-{
-    SpecProto proto = strcmp(f->proto, "udp") == 0 ? SPEC_PROTO_UDP : SPEC_PROTO_TCP;
-    uint16_t first = 20000, last = 29999;
-    machine_port_range_of(spec, &first, &last);
-    for (unsigned port = first; port <= last; port++) {
-        if (net_port_probe(f->host_addr, (uint16_t)port, proto, NULL)) {
-            f->host_port = (uint16_t)port;
-            return true;
-        }
-    }
-    return base_fail(error, VM_ERROR_EXISTS, "no port of %u-%u is free", first, last);
-}
-
 static bool choose_user_ports(const MachineTransition *t, GError **error)
 {
     for (unsigned i = 0; i < t->to->boot->forwards->len; i++) {
         MachineForward *f = g_ptr_array_index(t->to->boot->forwards, i);
-        if (f->host_port == 0 && !choose_user_port(t->to->spec, f, error)) {
+        uint16_t first = USER_PORT_FIRST, last = USER_PORT_LAST;
+        machine_port_range_of(t->to->spec, &first, &last);
+        if (f->host_port == 0 &&
+            !machine_port_choose(f->proto, f->host_addr, first, last, &f->host_port, error)) {
             return false;
         }
     }

@@ -115,6 +115,9 @@ def user_ports(lab):
             done = bench.update("-p", "8383:80", "-p", "8282:80", status=None)
         expect(done.returncode != 0 and "8282" in done.stderr, f"a taken port is named: {done.stderr}")
         expect(not listens("127.0.0.1", 8383), "then none is open")
+        bench.begin("--network", "user", "-p", "auto:80", "-p", "auto:81", "--port-range", "24100-24109", name="range")
+        chosen = {host for _, host, guest in bench.ports("range") if guest != 22}
+        expect(len(chosen) == 2 and all(24100 <= port <= 24109 for port in chosen), f"from its own range: {chosen}")
         bench.update("--unpublish", "all")
         expect(bench.ports() == [("tcp", ssh, 22)] and not listens("127.0.0.1", 8181), f"all are closed: {bench.ports()}")
 
