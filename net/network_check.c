@@ -171,6 +171,12 @@ static bool check_members(const Check *check, GError **error)
 
 /* --- all of it -------------------------------------------------------------------------------- */
 
+/* Should it be up? After a boot of the host nothing is, and what is kept comes back by a check. */
+static bool is_wanted_up(const NetNetwork *network)
+{
+    return network->record->is_kept || net_network_has_up_member(network);
+}
+
 /* Not up: nothing of it may be there. */
 static bool check_down(const Check *check, GError **error)
 {
@@ -195,6 +201,10 @@ static bool check_down(const Check *check, GError **error)
 static bool look(const Check *check, GError **error)
 {
     NetNetwork *network = check->network;
+    if (!net_network_is_up(network) && is_wanted_up(network)) {
+        tell(check, "the network is not up");
+        return true;
+    }
     if (!net_network_is_up(network)) {
         return check_down(check, error);
     }
@@ -211,7 +221,7 @@ static bool mend(const Check *check, GError **error)
     if (check->lines->len == 0) {
         return true;
     }
-    if (net_network_is_up(check->network)) {
+    if (net_network_is_up(check->network) || is_wanted_up(check->network)) {
         return net_network_up(check->network, error);
     }
     return net_network_down_if_unused(check->network, NULL, error);

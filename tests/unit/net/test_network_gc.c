@@ -274,6 +274,25 @@ static void test_damaged_member_is_told_and_swept(void **state)
     assert_int_not_equal(access(path, F_OK), 0);
 }
 
+/* After a boot: the marks are of another one, nothing of the network is there. */
+static void test_kept_network_comes_back_after_a_boot_by_a_check(void **state)
+{
+    (void)state;
+    g_autoptr(NetworkSpec) spec = test_spec("lab", "keep", "true", NULL);
+    NetNetwork *network = test_define(&store, spec);
+    assert_int_equal(symlinkat("another-boot.1", network->dirfd, "is-up"), 0);
+    assert_false(net_network_view(network)->is_up);
+    g_autoptr(GPtrArray) left = test_check(network);
+    g_autoptr(GPtrArray) mended = g_ptr_array_new_with_free_func(g_free);
+    assert_int_equal(left->len, 1);
+    assert_string_equal(left->pdata[0], "the network is not up");
+    g_ptr_array_set_size(left, 0);
+    assert_true(net_network_check(network, true, left, mended, NULL));
+    assert_int_equal(left->len, 0);
+    assert_int_equal(mended->len, 1);
+    assert_true(net_network_view(network)->is_up);
+}
+
 static void test_gc_leaves_another_stores_things(void **state)
 {
     (void)state;
@@ -408,6 +427,7 @@ int main(void)
         TEST(test_gc_removes_what_no_folder_speaks_for),
         TEST(test_gc_sweeps_what_writes_left),
         TEST(test_damaged_member_is_told_and_swept),
+        TEST(test_kept_network_comes_back_after_a_boot_by_a_check),
         TEST(test_gc_leaves_another_stores_things),
         TEST(test_killed_at_any_instant_leaves_nothing_for_gc),
         TEST(test_failpoints_leave_nothing_for_gc),
