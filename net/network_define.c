@@ -497,9 +497,9 @@ static bool define_new(const Define *define, NetNetwork *network, GError **error
 
 static bool merge(const Define *define, NetNetwork *network, GError **error)
 {
-    if (base_ip_is_set(&define->record->cidr4.ip)) {
-        read_dhcp_range(define);
-    }
+    BaseCidr *cidr = &define->record->cidr4;
+    *cidr = base_ip_is_set(&cidr->ip) ? *cidr : network->record->cidr4; /* for its range */
+    read_dhcp_range(define);
     if (base_report_n_errors(define->report) || record_differs(define, network->record)) {
         return base_report_check(define->report, error);
     }
