@@ -25,7 +25,13 @@
  * has read the file "ready" of its last folder, its sockets are bound and its folders watched
  * (dnsmasq 2.90, inotify.c).
  */
-enum { LINE_MAX_BYTES = 2000, END_MS = 2000, FIRST_WAIT_MS = 100, LAST_WAIT_MS = 10000 };
+enum {
+    LINE_MAX_BYTES = 2000,
+    END_MS = 2000,
+    FIRST_WAIT_MS = 100,
+    LAST_WAIT_MS = 10000,
+    LOG_MAX = 30
+};
 
 /* --- the child -------------------------------------------------------------------------------- */
 
@@ -86,6 +92,23 @@ static void set_state(Supervisor *supervisor, bool is_ready)
     supervisor_write_state(supervisor);
 }
 
+/* A guest must not fill the log, nor keep us busy with it: LOG_MAX lines a second. */
+static void log_line(Supervisor *supervisor, const char *text)
+{
+    gint64 second = g_get_monotonic_time() / G_USEC_PER_SEC;
+    if (second != supervisor->log_second) {
+        if (supervisor->n_log_lines > LOG_MAX) {
+            supervisor_log(supervisor, "dnsmasq: %u more lines were left out",
+                           supervisor->n_log_lines - LOG_MAX);
+        }
+        supervisor->log_second = second;
+        supervisor->n_log_lines = 0;
+    }
+    if (supervisor->n_log_lines++ < LOG_MAX) {
+        supervisor_log(supervisor, "%s", text);
+    }
+}
+
 static void take_line(Supervisor *supervisor, const char *line)
 {
     const char *colon = strstr(line, ": ");
@@ -99,7 +122,7 @@ static void take_line(Supervisor *supervisor, const char *line)
     if (!is_read && !g_str_has_prefix(text, "inotify: ")) {
         g_free(supervisor->dnsmasq_last);
         supervisor->dnsmasq_last = g_strdup_printf("dnsmasq: %s", text);
-        supervisor_log(supervisor, "%s", supervisor->dnsmasq_last);
+        log_line(supervisor, supervisor->dnsmasq_last);
     }
 }
 

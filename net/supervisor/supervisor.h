@@ -42,8 +42,10 @@ typedef struct Supervisor {
     pid_t dnsmasq_pid;
     int dnsmasq_pidfd, dnsmasq_log_fd;
     guint dnsmasq_source, dnsmasq_log_source, dnsmasq_timer;
-    GString *dnsmasq_line;       /* what is read of its next line */
-    char *dnsmasq_last;          /* its last line */
+    GString *dnsmasq_line; /* what is read of its next line */
+    char *dnsmasq_last;    /* its last line */
+    gint64 log_second;     /* of its last line, and how many there were in it */
+    unsigned n_log_lines;
     unsigned dnsmasq_bridge;     /* index of the bridge that it serves */
     unsigned n_dnsmasq_failures; /* without a good one between */
 } Supervisor;
