@@ -244,11 +244,7 @@ static bool put_mirred(NetMessage *msg, unsigned to_index)
 static bool put_u32(NetMessage *msg, unsigned to_index)
 {
     const struct tc_u32_sel sel = {.flags = TC_U32_TERMINAL, .nkeys = 1};
-<<<<<<< Updated upstream
     uint8_t all[sizeof sel + sizeof(struct tc_u32_key)] = {0};
-=======
-    uint8_t all[sizeof(struct tc_u32_sel) + sizeof(struct tc_u32_key)] = {0};
->>>>>>> Stashed changes
     memcpy(all, &sel, sizeof sel);
     if (nla_put_string(msg, TCA_KIND, "u32") < 0) {
         return false;
