@@ -93,7 +93,7 @@ static gint64 quick_us(gint64 *times, gsize n)
     return times[n / 5];
 }
 
-/* 1.4 on an idle host; the bound leaves room for neighbours, the benchmark has the real one. */
+/* 1.4 on an idle host; a look at all links would make it 10. The benchmark has the real bound. */
 static void test_1000th_tap_then_no_dearer_than_the_first(void **state)
 {
     (void)state;
@@ -110,7 +110,7 @@ static void test_1000th_tap_then_no_dearer_than_the_first(void **state)
     gint64 first = quick_us(us, N_TIMED);
     gint64 last = quick_us(us + N_TAPS - N_TIMED, N_TIMED);
     print_message("a tap: %d us at first, %d us at the 1,000th\n", (int)first, (int)last);
-    assert_true(last < 2 * first);
+    assert_true(last < 3 * first);
     /* the namespace takes them away with the program */
 }
 
