@@ -205,6 +205,29 @@ static GPtrArray *elements_of(const NetMember *member)
     return list;
 }
 
+/* What is there of the tap by its name alone and should not be: left by somebody who died between
+ * two changes. Empty where it can't be read. Transfer full. */
+static GPtrArray *leftovers_of(const NetMember *member)
+{
+    static const char *const sets[] = {"free4", "free6", "policed", "egress"};
+    g_autoptr(GPtrArray) wanted = elements_of(member);
+    g_autoptr(GPtrArray) list = g_ptr_array_new_full(0, element_free);
+    for (size_t i = 0; i < G_N_ELEMENTS(sets); i++) {
+        NetNftFound found = NET_NFT_ABSENT;
+        add_tap(list, member, sets[i]);
+        Element *element = list->pdata[list->len - 1];
+        if (!strcmp(sets[i], "egress")) {
+            element->chain = chain_name(member);
+        }
+        if (g_ptr_array_find_with_equal_func(wanted, element, element_equal, NULL) ||
+            !net_nft_get(NET_NFT_BRIDGE, sets[i], &element->key, &found, NULL, NULL, NULL) ||
+            found == NET_NFT_ABSENT) {
+            g_ptr_array_set_size(list, (int)list->len - 1);
+        }
+    }
+    return g_steal_pointer(&list);
+}
+
 /* --- writing ------------------------------------------------------------------ */
 
 /* owner NULL: removed. */
@@ -280,18 +303,50 @@ static bool is_chain_equal(const NetMember *a, const NetMember *b)
     return is_equal;
 }
 
+/* NULL where there is nothing to filter: no tap. */
+static const NetMember *with_tap(const NetMember *member)
+{
+    return member && member->tap && member->owner ? member : NULL;
+}
+
+/* A chain that nothing leads to any more; its rules first, and also where it is gone. */
+static void append_no_chain(NetNftBatch *batch, const NetMember *member)
+{
+    g_autofree char *chain = chain_name(member);
+    net_nft_add_chain(batch, NET_NFT_BRIDGE, chain);
+    net_nft_flush_chain(batch, NET_NFT_BRIDGE, chain);
+    net_nft_delete_chain(batch, NET_NFT_BRIDGE, chain);
+}
+
+static void append_leftovers(NetNftBatch *batch, const NetMember *member)
+{
+    g_autoptr(GPtrArray) list = leftovers_of(member);
+    for (unsigned i = 0; i < list->len; i++) {
+        const Element *element = list->pdata[i];
+        net_nft_delete_element(batch, NET_NFT_BRIDGE, element->set, key_json(element));
+        if (element->chain) {
+            append_no_chain(batch, member);
+        }
+    }
+}
+
 void net_filter_append(NetNftBatch *batch, const NetMember *member, const NetMember *old)
 {
+    member = with_tap(member);
+    old = with_tap(old);
     g_autoptr(GPtrArray) now = member ? elements_of(member) : NULL;
     g_autoptr(GPtrArray) before = old ? elements_of(old) : NULL;
     bool has_chain = member && net_filter_egress_has(member);
     bool had_chain = old && net_filter_egress_has(old);
-    g_autofree char *old_chain = had_chain ? chain_name(old) : NULL;
-    if (had_chain && !has_chain) {
-        net_nft_add_chain(batch, NET_NFT_BRIDGE, old_chain);
+    if (had_chain && !has_chain) { /* for the elements that are written before they go */
+        g_autofree char *chain = chain_name(old);
+        net_nft_add_chain(batch, NET_NFT_BRIDGE, chain);
     }
     if (has_chain && !(had_chain && is_chain_equal(member, old))) {
         append_chain(batch, member);
+    }
+    if (member && !old) {
+        append_leftovers(batch, member);
     }
     if (before) {
         append_removals(batch, before, now, old->owner);
@@ -300,8 +355,7 @@ void net_filter_append(NetNftBatch *batch, const NetMember *member, const NetMem
         append_additions(batch, now, before, member->owner);
     }
     if (had_chain && !has_chain) {
-        net_nft_flush_chain(batch, NET_NFT_BRIDGE, old_chain);
-        net_nft_delete_chain(batch, NET_NFT_BRIDGE, old_chain);
+        append_no_chain(batch, old);
     }
 }
 
@@ -364,8 +418,21 @@ static bool check_chain(const NetMember *member, GPtrArray *differences, GError 
     return true;
 }
 
+static void check_leftovers(const NetMember *member, GPtrArray *differences)
+{
+    g_autoptr(GPtrArray) list = leftovers_of(member);
+    for (unsigned i = 0; i < list->len; i++) {
+        g_autofree char *what =
+            g_strdup_printf("should not be in %s", ((Element *)list->pdata[i])->set);
+        differ(differences, member, what);
+    }
+}
+
 bool net_filter_check(const NetMember *member, GPtrArray *differences, GError **error)
 {
+    if (!with_tap(member)) {
+        return true;
+    }
     g_autoptr(GPtrArray) list = elements_of(member);
     for (unsigned i = 0; i < list->len; i++) {
         g_autofree char *what = NULL;
@@ -376,5 +443,6 @@ bool net_filter_check(const NetMember *member, GPtrArray *differences, GError **
             differ(differences, member, what);
         }
     }
+    check_leftovers(member, differences);
     return !net_filter_egress_has(member) || check_chain(member, differences, error);
 }

@@ -276,6 +276,14 @@ static void test_network_is_judged_after_machine(void **state)
     check_answers();
 }
 
+static void check_no_chains(void)
+{
+    g_autoptr(GPtrArray) chains = net_nft_list_chains(NET_NFT_BRIDGE, NULL);
+    for (unsigned i = 0; i < chains->len; i++) {
+        assert_false(g_str_has_prefix(chains->pdata[i], NET_NFT_MEMBER_PREFIX));
+    }
+}
+
 static void test_policy_changes_and_goes(void **state)
 {
     (void)state;
@@ -295,10 +303,68 @@ static void test_policy_changes_and_goes(void **state)
     g_free(g_ptr_array_steal_index(member->egress.deny, 0));
     apply();
     PASS(TCP4("B", "80", "02"));
-    g_autoptr(GPtrArray) chains = net_nft_list_chains(NET_NFT_BRIDGE, NULL);
-    for (unsigned i = 0; i < chains->len; i++) {
-        assert_false(g_str_has_prefix(chains->pdata[i], NET_NFT_MEMBER_PREFIX));
+    check_no_chains();
+}
+
+static unsigned count_differences(const NetMember *of)
+{
+    g_autoptr(GPtrArray) differences = g_ptr_array_new_with_free_func(g_free);
+    assert_true(net_filter_check(of, differences, NULL));
+    return differences->len;
+}
+
+/* Its change was written, and whoever did it died before telling. */
+static void test_policy_without_memory_of_it_goes(void **state)
+{
+    (void)state;
+    g_autoptr(NetMember) hermetic = net_member_copy(member);
+    hermetic->egress.is_hermetic = true;
+    lan_apply(hermetic, member);
+    REFUSE(TCP4("B", "80", "02"));
+    assert_int_equal(count_differences(member), 2);
+    lan_apply(member, NULL);
+    assert_int_equal(count_differences(member), 0);
+    PASS(TCP4("B", "80", "02"));
+    check_no_chains();
+    /* and the other way round, other rules of the same name included */
+    lan_apply(hermetic, NULL);
+    member->egress.is_default_deny = true;
+    ALLOW("10.7.0.3", SPEC_EGRESS_PROTO_TCP, 80, 80);
+    assert_int_equal(count_differences(member), 1);
+    lan_apply(member, NULL);
+    assert_int_equal(count_differences(member), 0);
+    PASS(TCP4("B", "80", "02"));
+    REFUSE(TCP4("B", "81", "02"));
+}
+
+static void test_removal_is_repeatable_and_whole(void **state)
+{
+    (void)state;
+    member->egress.is_hermetic = true;
+    apply();
+    for (int i = 0; i < 3; i++) {
+        lan_apply(NULL, member);
     }
+    for (const char *const *set = net_filter_sets; *set; set++) {
+        g_autoptr(GPtrArray) list = net_nft_list(NET_NFT_BRIDGE, *set, NULL);
+        for (unsigned i = 0; i < list->len; i++) {
+            assert_string_not_equal(((NetNftElement *)list->pdata[i])->comment, member->owner);
+        }
+    }
+    check_no_chains();
+    REFUSE(TCP4("B", "80", "12"), "mN mA 0806 00010800060400 01 mA aA x6 aB x18");
+}
+
+static void test_without_tap_there_is_nothing(void **state)
+{
+    (void)state;
+    g_autoptr(NetMember) none = net_member_new();
+    g_autoptr(NetNftBatch) batch = net_nft_batch_new();
+    net_filter_append(batch, none, NULL);
+    net_filter_append(batch, NULL, none);
+    net_filter_append(batch, NULL, NULL);
+    assert_int_equal(net_nft_batch_size(batch), 0);
+    assert_int_equal(count_differences(none), 0);
 }
 
 int main(void)
@@ -317,6 +383,9 @@ int main(void)
         POLICY_TEST(test_restricted_reaches_own_network_and_world),
         POLICY_TEST(test_network_is_judged_after_machine),
         POLICY_TEST(test_policy_changes_and_goes),
+        POLICY_TEST(test_policy_without_memory_of_it_goes),
+        POLICY_TEST(test_removal_is_repeatable_and_whole),
+        POLICY_TEST(test_without_tap_there_is_nothing),
     };
     if (!lan_make()) {
         return 77;
