@@ -204,7 +204,7 @@ static Frame change(GRand *chance, Frame frame)
         unsigned at = (unsigned)g_rand_int_range(chance, 6, (gint32)frame.n_bytes);
         frame.bytes[at] = g_rand_boolean(chance) ? *interesting(chance)
                           : g_rand_boolean(chance)
-                              ? frame.bytes[at] ^ (uint8_t)(1u << g_rand_int_range(chance, 0, 8))
+                              ? (uint8_t)(frame.bytes[at] ^ 1u << g_rand_int_range(chance, 0, 8))
                               : (uint8_t)g_rand_int(chance);
     }
     if (g_rand_int_range(chance, 0, 8) == 0) {
