@@ -173,6 +173,19 @@ static int reap(pid_t pid)
     return status;
 }
 
+/* What a person does about its last line; transfer full. */
+static char *last_words(const Supervisor *supervisor)
+{
+    const char *line = supervisor->dnsmasq_last ? supervisor->dnsmasq_last : "dnsmasq ended";
+    bool is_taken = strstr(line, "listening socket") && strstr(line, "already in use");
+    return g_strconcat(line,
+                       is_taken ? " - another DNS server has port 53 of all addresses: let it bind "
+                                  "its own only (dnsmasq: bind-dynamic), or give the network "
+                                  "dns: false"
+                                : "",
+                       NULL);
+}
+
 static gboolean on_end(gint fd, GIOCondition condition, gpointer data)
 {
     Supervisor *supervisor = data;
@@ -185,8 +198,8 @@ static gboolean on_end(gint fd, GIOCondition condition, gpointer data)
     forget(supervisor);
     set_state(supervisor, false);
     if (supervisor->answer_fd >= 0) { /* it never answered: its network can't be up */
-        supervisor_answer(supervisor,
-                          supervisor->dnsmasq_last ? supervisor->dnsmasq_last : "dnsmasq ended");
+        g_autofree char *why = last_words(supervisor);
+        supervisor_answer(supervisor, why);
         supervisor_quit(supervisor, 1);
         return G_SOURCE_REMOVE;
     }
