@@ -345,6 +345,12 @@ static bool chooses(const Define *define, const char *text)
                      define->spec->mode == SPEC_NET_MODE_ISOLATED);
 }
 
+/* Where the kernel was told to have none, only who asks for it is told so. */
+static bool host_has_ipv6(void)
+{
+    return access("/proc/sys/net/ipv6/conf", F_OK) == 0;
+}
+
 static bool has_family(const Define *define, GError **error)
 {
     const NetRecord *record = define->record;
@@ -369,7 +375,8 @@ static bool settle_prefixes(const Define *define, GError **error)
         return base_report_check(define->report, error);
     }
     return (!chooses(define, define->spec->cidr) || choose_cidr4(define, all, error)) &&
-           (!chooses(define, define->spec->cidr6) || choose_cidr6(define, all, error)) &&
+           (!chooses(define, define->spec->cidr6) || !host_has_ipv6() ||
+            choose_cidr6(define, all, error)) &&
            has_family(define, error);
 }
 
