@@ -191,10 +191,17 @@ static const char *lie_of(const uint8_t *frame, unsigned n_bytes)
 
 /* --- by chance ---------------------------------------------------------------- */
 
-static const uint8_t *interesting(GRand *chance)
+/* A byte that means something, one with a bit turned, or any. */
+static uint8_t other_byte(GRand *chance, uint8_t byte)
 {
     static const uint8_t values[] = {0, 1, 2, 44, 58, 60, 67, 68, 128, 134, 135, 136, 137, 255};
-    return &values[g_rand_int_range(chance, 0, G_N_ELEMENTS(values))];
+    if (g_rand_boolean(chance)) {
+        return values[g_rand_int_range(chance, 0, G_N_ELEMENTS(values))];
+    }
+    if (g_rand_boolean(chance)) {
+        return (uint8_t)(byte ^ 1u << g_rand_int_range(chance, 0, 8));
+    }
+    return (uint8_t)g_rand_int(chance);
 }
 
 static Frame change(GRand *chance, Frame frame)
@@ -202,10 +209,7 @@ static Frame change(GRand *chance, Frame frame)
     int n_changes = g_rand_int_range(chance, 1, 4);
     for (int i = 0; i < n_changes; i++) {
         unsigned at = (unsigned)g_rand_int_range(chance, 6, (gint32)frame.n_bytes);
-        frame.bytes[at] = g_rand_boolean(chance) ? *interesting(chance)
-                          : g_rand_boolean(chance)
-                              ? (uint8_t)(frame.bytes[at] ^ 1u << g_rand_int_range(chance, 0, 8))
-                              : (uint8_t)g_rand_int(chance);
+        frame.bytes[at] = other_byte(chance, frame.bytes[at]);
     }
     if (g_rand_int_range(chance, 0, 8) == 0) {
         frame.n_bytes = (unsigned)g_rand_int_range(chance, ETHER + 1, (gint32)frame.n_bytes + 1);
