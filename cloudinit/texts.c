@@ -118,12 +118,18 @@ static void add_route(json_t *routes, const char *to, const char *via)
     }
 }
 
-/* Not "default" and not gateway4, gateway6: every renderer since cloud-init 22 takes the prefix. */
+/*
+ * The ways out, as all renderers of cloud-init 22.4 take them (tried: eni, netplan, networkd,
+ * NetworkManager): "default" is an error but for netplan, gateway4 and gateway6 are a deprecation
+ * that makes a newer cloud-init end as degraded, and "::/0" becomes "::/64" but for netplan; so
+ * IPv6 goes by two halves.
+ */
 static json_t *routes_json(const SeedNic *nic)
 {
     json_t *routes = json_array();
     add_route(routes, "0.0.0.0/0", nic->gateway4);
-    add_route(routes, "::/0", nic->gateway6);
+    add_route(routes, "::/1", nic->gateway6);
+    add_route(routes, "8000::/1", nic->gateway6);
     return routes;
 }
 
