@@ -8,13 +8,21 @@
 #include "base/error.h"
 #include "base/report.h"
 
+#define PRIVATE_FOLDER "/vm-run" /* of the programs that are not for people */
+
 /* Where a part may lie, relative to the folder of the running program; the last one is absolute. */
-static const char *const folders[] = {
-    ".",
-    "../" VM_LIBDIR_RELATIVE "/vm-run",
-    "../lib/vm-run",
-    "../lib64/vm-run",
-    VM_LIBDIR "/vm-run",
+static const struct {
+    const char *path;
+    bool is_of_private; /* only for programs of the private folder: ../libexec/vm-run */
+} folders[] = {
+    {".", false},
+    {"../" VM_LIBDIR_RELATIVE "/vm-run", false},
+    {"../lib/vm-run", false},
+    {"../lib64/vm-run", false},
+    {"../../" VM_LIBDIR_RELATIVE "/vm-run", true},
+    {"../../lib/vm-run", true},
+    {"../../lib64/vm-run", true},
+    {VM_LIBDIR "/vm-run", false},
 };
 
 static gpointer read_program_folder(gpointer unused)
@@ -42,12 +50,13 @@ static char *find_part(const char *name)
 {
     const char *program = program_folder();
     for (gsize i = 0; i < G_N_ELEMENTS(folders); i++) {
-        bool is_absolute = *folders[i] == '/';
-        if (!is_absolute && !program) {
+        bool is_absolute = *folders[i].path == '/';
+        bool is_private = program && g_str_has_suffix(program, PRIVATE_FOLDER);
+        if ((!is_absolute && !program) || (folders[i].is_of_private && !is_private)) {
             continue;
         }
         g_autofree char *path = g_strdup_printf("%s%s%s/%s.so", is_absolute ? "" : program,
-                                                is_absolute ? "" : "/", folders[i], name);
+                                                is_absolute ? "" : "/", folders[i].path, name);
         if (!access(path, R_OK)) {
             return g_steal_pointer(&path);
         }
