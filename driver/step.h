@@ -2,6 +2,7 @@
 #include "cloudinit/keys.h"
 #include "driver/event.h"
 #include "driver/host.h"
+#include "driver/member.h"
 #include "driver/nets.h"
 #include "imaging/source.h"
 

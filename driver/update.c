@@ -11,7 +11,7 @@
 #include "base/fd.h"
 #include "base/file.h"
 #include "driver/event.h"
-#include "driver/nets.h"
+#include "driver/member.h"
 #include "driver/plan_internal.h"
 #include "schemas/read.h"
 
