@@ -79,7 +79,9 @@ static bool members_put(const Members *m, GError **error)
     for (unsigned i = 0; i < m->new->len; i++) {
         const NetMember *member = g_ptr_array_index(m->new, i);
         NetNetwork *network = machine_nets_find_in(m->open, member->network);
-        if (!net_network_put_member(network, member, error)) {
+        /* first ports may need forwarding: up again writes what differs */
+        if (!net_network_put_member(network, member, error) ||
+            (member->is_up && !net_network_up(network, error))) {
             return false;
         }
     }

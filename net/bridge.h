@@ -42,6 +42,12 @@ bool net_bridge_remove(const char *name, const char *owner_tag, GError **error);
 /* Appends lines of what is not as it should be; changes nothing. */
 bool net_bridge_check(const NetBridge *bridge, GPtrArray *differences, GError **error);
 
+/* What port maps to guests of somebody else's bridge need: forwarding as a bridge of ours gets it,
+ * and route_localnet, for the families that they are of; nothing else of it is touched. differences
+ * NULL: what differs is written. Else: a line for each, nothing is written. */
+bool net_bridge_settle_foreign(const char *name, bool has_ip4, bool has_ip6, GPtrArray *differences,
+                               GError **error);
+
 /* All our bridges of this namespace: GPtrArray of "name tag", transfer full. */
 GPtrArray *net_bridge_list(GError **error);
 /* Removes bridges of ours that a crash cut off before their tag; is_dry_run: only lists them. Their

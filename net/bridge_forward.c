@@ -128,3 +128,15 @@ bool net_bridge_settle_sysctls(NetSocket *sock, const NetBridge *bridge, GPtrArr
            ((!bridge->n_bits4 || settle_forward4(sock, bridge->name, differences, error)) &&
             (!bridge->n_bits6 || settle_forward6(sock, bridge->name, differences, error)));
 }
+
+bool net_bridge_settle_foreign(const char *name, bool has_ip4, bool has_ip6, GPtrArray *differences,
+                               GError **error)
+{
+    g_autoptr(NetSocket) sock = has_ip4 || has_ip6 ? net_socket_open(error) : NULL;
+    if (!sock) {
+        return !has_ip4 && !has_ip6;
+    }
+    return (!has_ip4 || (settle(NET_SYSCTL_IPV4, name, "route_localnet", 1, differences, error) &&
+                         settle_forward4(sock, name, differences, error))) &&
+           (!has_ip6 || settle_forward6(sock, name, differences, error));
+}

@@ -83,6 +83,22 @@ static bool has_ports(NetNetwork *network, bool *out_has, GError **error)
     return members != NULL;
 }
 
+bool net_network_settle_foreign(NetNetwork *network, GPtrArray *differences, GError **error)
+{
+    bool has_ip4 = false, has_ip6 = false;
+    const GPtrArray *members = net_network_members(network, error);
+    for (guint i = 0; members && i < members->len; i++) {
+        const GPtrArray *ports = ((const NetMember *)members->pdata[i])->ports;
+        for (guint j = 0; j < ports->len; j++) {
+            bool is_ip6 = ((const NetPortMap *)ports->pdata[j])->guest.n_bytes == 16;
+            has_ip6 |= is_ip6;
+            has_ip4 |= !is_ip6;
+        }
+    }
+    return members &&
+           net_bridge_settle_foreign(network->record->bridge, has_ip4, has_ip6, differences, error);
+}
+
 bool net_network_describe_bridge(NetNetwork *network, const char *tag, NetBridge *out,
                                  GError **error)
 {

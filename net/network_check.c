@@ -41,7 +41,7 @@ static bool check_bridge(const Check *check, GError **error)
         if (!link) {
             tell(check, "bridge '%s', which is not ours, is missing", network->record->bridge);
         }
-        return true;
+        return !link || net_network_settle_foreign(network, check->lines, error);
     }
     g_autofree char *tag = net_bridge_owner_tag(network->store_id, network->record->name);
     NetBridge bridge;

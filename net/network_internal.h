@@ -87,5 +87,8 @@ void net_network_describe_rules(const NetNetwork *network, const char *owner, Ne
 bool net_network_describe_bridge(NetNetwork *network, const char *tag, NetBridge *out,
                                  GError **error);
 
+/* What ports of its members need of a bridge that is not ours; as net_bridge_settle_foreign(). */
+bool net_network_settle_foreign(NetNetwork *network, GPtrArray *differences, GError **error);
+
 /* Who has an address or MAC, transfer full, NULL: nobody. */
 char *net_network_holder(NetNetwork *network, const char *address);

@@ -67,8 +67,9 @@ static bool begin_bridge(NetNetwork *network, GError **error)
     if (!net_bridge_probe(network->record->bridge, &is_there, error)) {
         return false;
     }
-    return is_there || base_fail(error, VM_ERROR_NOT_FOUND, "there is no bridge '%s' on this host",
-                                 network->record->bridge);
+    return is_there ? net_network_settle_foreign(network, NULL, error)
+                    : base_fail(error, VM_ERROR_NOT_FOUND, "there is no bridge '%s' on this host",
+                                network->record->bridge);
 }
 
 static bool begin(NetNetwork *network, GError **error)
