@@ -127,6 +127,7 @@ const char net_rules_base_text[] =
     "oifname @bridges ct status dnat ip6 saddr @nets6 masquerade\n"
     "oifname @bridges ct status dnat fib saddr type local masquerade\n"
     "oifname @foreign ct status dnat masquerade\n"
+    "oifname @isolated ct status dnat masquerade\n"
     "}\n"
     "chain routed {\n"
     "type filter hook forward priority filter; policy accept;\n"
