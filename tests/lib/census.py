@@ -26,7 +26,10 @@ def _files(root, skip):
             path = os.path.join(folder, name)
             if path in skip:
                 continue
-            st = os.lstat(path)
+            try:
+                st = os.lstat(path)
+            except FileNotFoundError:
+                continue
             size = 0 if os.path.isdir(path) else st.st_size
             found[path] = "%o %d:%d %d" % (st.st_mode, st.st_uid, st.st_gid, size)
     return found
