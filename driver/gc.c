@@ -236,30 +236,44 @@ static bool remove_link(const char *name, const char *tag, GError **error)
                : net_shape_remove(name, tag, error) && net_tap_remove(name, tag, error);
 }
 
-/* Taps and macvtaps: the mark is "vm-run:<store id>:<machine uuid>:<nic>". */
+/* "name tag" of a link; the mark is "vm-run:<store id>:<machine uuid>:<nic>". */
+static void collect_link(Gc *gc, const char *link, const char *prefix)
+{
+    g_autofree char *networks = g_strdup_printf("%snet:", prefix); /* bridges: the networks' own */
+    g_auto(GStrv) parts = g_strsplit(link, " ", 2);
+    const char *tag = parts[0] ? parts[1] : NULL;
+    if (!tag || !g_str_has_prefix(tag, prefix) || g_str_has_prefix(tag, networks) ||
+        is_owned(gc, tag + strlen(prefix))) {
+        return;
+    }
+    GError *problem = NULL;
+    if (!gc->is_dry_run) {
+        remove_link(parts[0], tag, &problem);
+    }
+    note(gc, g_strdup_printf("link '%s'", parts[0]), "removed", problem);
+}
+
+/* Taps, macvtaps, ifbs; then those that a crash cut off before their mark. */
 static void collect_links(Gc *gc)
 {
     g_autoptr(MachineIdent) ident = machine_ident_new(gc->host->store->dir, "x");
     g_autofree char *prefix = g_strdup_printf("vm-run:%s:", ident->store_id);
-    g_autofree char *networks = g_strdup_printf("%snet:", prefix); /* bridges: the networks' own */
-    g_autoptr(GPtrArray) links = net_tap_list(NULL);
-    for (unsigned i = 0; links && i < links->len; i++) {
-        g_auto(GStrv) parts = g_strsplit(g_ptr_array_index(links, i), " ", 2);
-        const char *tag = parts[0] ? parts[1] : NULL;
-        if (!tag || !g_str_has_prefix(tag, prefix) || g_str_has_prefix(tag, networks) ||
-            is_owned(gc, tag + strlen(prefix))) {
-            continue;
+    g_autoptr(GPtrArray) taps = net_tap_list(NULL);
+    g_autoptr(GPtrArray) macvtaps = net_macvtap_list(NULL);
+    const GPtrArray *const lists[] = {taps, macvtaps};
+    for (unsigned k = 0; k < G_N_ELEMENTS(lists); k++) {
+        for (unsigned i = 0; lists[k] && i < lists[k]->len; i++) {
+            collect_link(gc, g_ptr_array_index(lists[k], i), prefix);
         }
-        GError *problem = NULL;
-        if (!gc->is_dry_run) {
-            remove_link(parts[0], tag, &problem);
-        }
-        note(gc, g_strdup_printf("link '%s'", parts[0]), "removed", problem);
     }
-    g_autoptr(GPtrArray) untagged = net_macvtap_sweep(gc->is_dry_run, NULL);
-    for (unsigned i = 0; untagged && i < untagged->len; i++) {
-        note(gc, g_strdup_printf("link '%s'", (char *)g_ptr_array_index(untagged, i)), "removed",
-             NULL);
+    g_autoptr(GPtrArray) half_macvtaps = net_macvtap_sweep(gc->is_dry_run, NULL);
+    g_autoptr(GPtrArray) half_ifbs = net_shape_sweep(gc->is_dry_run, NULL);
+    const GPtrArray *const halves[] = {half_macvtaps, half_ifbs};
+    for (unsigned k = 0; k < G_N_ELEMENTS(halves); k++) {
+        for (unsigned i = 0; halves[k] && i < halves[k]->len; i++) {
+            const char *name = g_ptr_array_index(halves[k], i);
+            note(gc, g_strdup_printf("link '%s'", name), "removed", NULL);
+        }
     }
 }
 

@@ -331,7 +331,8 @@ bool machine_step_make_tap(const MachinePlan *plan, unsigned index, GError **err
         return false;
     }
     (void)base_failpoint("tap.mid");
-    return net_shape_apply(nic->tap, nic->tap_tag, nic->rate_in_bps, nic->rate_out_bps, error);
+    return nic->macvtap ||
+           net_shape_apply(nic->tap, nic->tap_tag, nic->rate_in_bps, nic->rate_out_bps, error);
 }
 
 bool step_tap_apply(StepContext *c, unsigned index, GError **error)
@@ -341,9 +342,9 @@ bool step_tap_apply(StepContext *c, unsigned index, GError **error)
 
 static bool remove_tap(const PlanNic *nic, GError **error)
 {
-    return net_shape_remove(nic->tap, nic->tap_tag, error) &&
-           (nic->macvtap ? net_macvtap_remove(nic->tap, nic->tap_tag, error)
-                         : net_tap_remove(nic->tap, nic->tap_tag, error));
+    return nic->macvtap ? net_macvtap_remove(nic->tap, nic->tap_tag, error)
+                        : net_shape_remove(nic->tap, nic->tap_tag, error) &&
+                              net_tap_remove(nic->tap, nic->tap_tag, error);
 }
 
 bool step_tap_undo(MachineHost *host G_GNUC_UNUSED, const MachinePlan *plan,

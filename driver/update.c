@@ -175,10 +175,9 @@ static bool change_nic(MachineState *to, const MachineChange *change, GError **e
     }
     PlanNic *nic = g_ptr_array_index(to->plan->nics, change->nic);
     SpecNetwork *network = g_ptr_array_index(to->spec->networks, change->nic);
-    if (has_rates && !nic->tap) {
-        return base_fail(error, VM_ERROR_NET,
-                         "the rate of NIC %u can't be limited: it is on the user network",
-                         change->nic);
+    if (has_rates && !nic->bridge) {
+        return base_fail(error, VM_ERROR_NET, "the rate of NIC %u can't be limited: it is %s",
+                         change->nic, nic->macvtap ? "a macvtap" : "on the user network");
     }
     if (change->is_link_down) {
         nic->is_link_down = network->is_link_down = *change->is_link_down;

@@ -2,8 +2,8 @@
 """SIGKILL and errors before, amid and after every step of a machine's network, both ways, then `vm-run gc`: links, rules,
 leases, processes and files are as they were.
 
-Runs the build with failpoints in a laboratory of its own. The machine has a NIC on a network that comes and goes with it and one
-on a bridge of somebody else's, ports and limits; its disk boots nothing.
+Runs the build with failpoints in a laboratory of its own. The machine has a NIC on a network that comes and goes with it one
+on a bridge of somebody else's and one on a link, ports and limits; its disk boots nothing.
 """
 # TIMEOUT 900
 import os
@@ -29,6 +29,7 @@ vms:
     networks:
       - {network: lab, rate_in: 100Mbit, rate_out: 10Mbit}
       - {bridge: br9, ip: 192.0.2.77}
+      - {macvtap: port9}
     ports: ["8080:80", "auto:443/both"]
     egress: {restricted: true}
 """
@@ -91,6 +92,8 @@ def faults(lab):
     del lab
     ip("link", "add", "br9", "type", "bridge")
     ip("link", "set", "br9", "up")
+    ip("link", "add", "port9", "type", "veth", "peer", "name", "switch9")
+    ip("link", "set", "port9", "up")
     with Bench() as bench:
         bench.begin(is_ok=True)  # warms the embedded root; the base rules stay, as forwarding does
         bench.run("rm", "--force", NAME, status=0)
