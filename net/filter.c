@@ -154,19 +154,41 @@ static BaseIp gateway_link_local(const NetMember *member)
     return base_ip_link_local_of_mac(mac);
 }
 
-/* All rules of its chain as text, to be told apart by. */
-static char *rules_hash(const json_t *rules)
-{
-    char *text = json_dumps(rules, JSON_COMPACT);
-    char *hash = g_compute_checksum_for_string(G_CHECKSUM_SHA256, text ? text : "", -1);
-    free(text);
-    hash[HASH_CHARS] = '\0';
-    return hash;
-}
-
 static char *chain_name(const NetMember *member)
 {
     return net_nft_member_chain(member->owner, CHAIN_CONTENT);
+}
+
+/* The chain, its second one, and the rules of both (array of "expr"). */
+typedef struct {
+    char *first, *second;
+    json_t *first_rules, *second_rules; /* second: NULL: there is to be none */
+    char *hash;                         /* of both: the comment of each rule */
+} Chains;
+
+static void chains_clear(Chains *chains)
+{
+    g_free(chains->first);
+    g_free(chains->second);
+    json_decref(chains->first_rules);
+    json_decref(chains->second_rules);
+    g_free(chains->hash);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Chains, chains_clear)
+
+static Chains chains_of(const NetMember *member)
+{
+    Chains chains = {.first = chain_name(member)};
+    chains.second = g_strconcat(chains.first, "n", NULL);
+    chains.first_rules = net_filter_egress_rules(member, chains.second);
+    chains.second_rules = net_filter_egress_second_rules(member);
+    json_t *both = json_pack("[O,O*]", chains.first_rules, chains.second_rules);
+    char *text = json_dumps(both, JSON_COMPACT);
+    chains.hash = g_compute_checksum_for_string(G_CHECKSUM_SHA256, text ? text : "", -1);
+    chains.hash[HASH_CHARS] = '\0';
+    free(text);
+    json_decref(both);
+    return chains;
 }
 
 static void add_tap(GPtrArray *list, const NetMember *member, const char *set)
@@ -278,29 +300,42 @@ static void append_additions(NetNftBatch *batch, GPtrArray *now, GPtrArray *old,
     }
 }
 
-/* Its chain with these rules and no others; each is marked by the hash of all. */
-static void append_chain(NetNftBatch *batch, const NetMember *member)
+static void append_rules(NetNftBatch *batch, const char *chain, const json_t *rules,
+                         const char *hash)
 {
-    g_autofree char *chain = chain_name(member);
-    json_t *rules = net_filter_egress_rules(member), *rule;
-    g_autofree char *hash = rules_hash(rules);
     size_t i;
-    net_nft_add_chain(batch, NET_NFT_BRIDGE, chain);
-    net_nft_flush_chain(batch, NET_NFT_BRIDGE, chain);
+    json_t *rule;
     json_array_foreach(rules, i, rule)
     {
         net_nft_add_rule(batch, NET_NFT_BRIDGE, chain, json_incref(rule), hash);
     }
-    json_decref(rules);
 }
 
-static bool is_chain_equal(const NetMember *a, const NetMember *b)
+/* Empty, whether it was there or not. */
+static void append_empty(NetNftBatch *batch, const char *chain)
 {
-    json_t *x = net_filter_egress_rules(a), *y = net_filter_egress_rules(b);
-    bool is_equal = json_equal(x, y) == 1 && !g_strcmp0(a->owner, b->owner);
-    json_decref(x);
-    json_decref(y);
-    return is_equal;
+    net_nft_add_chain(batch, NET_NFT_BRIDGE, chain);
+    net_nft_flush_chain(batch, NET_NFT_BRIDGE, chain);
+}
+
+/* Its chains with these rules and no others. */
+static void append_chains(NetNftBatch *batch, const NetMember *member)
+{
+    g_auto(Chains) chains = chains_of(member);
+    append_empty(batch, chains.first);
+    append_empty(batch, chains.second);
+    if (chains.second_rules) {
+        append_rules(batch, chains.second, chains.second_rules, chains.hash);
+    } else {
+        net_nft_delete_chain(batch, NET_NFT_BRIDGE, chains.second);
+    }
+    append_rules(batch, chains.first, chains.first_rules, chains.hash);
+}
+
+static bool are_chains_equal(const NetMember *a, const NetMember *b)
+{
+    g_auto(Chains) x = chains_of(a), y = chains_of(b);
+    return !strcmp(x.hash, y.hash) && !strcmp(x.first, y.first);
 }
 
 /* NULL where there is nothing to filter: no tap. */
@@ -309,13 +344,14 @@ static const NetMember *with_tap(const NetMember *member)
     return member && member->tap && member->owner ? member : NULL;
 }
 
-/* A chain that nothing leads to any more; its rules first, and also where it is gone. */
-static void append_no_chain(NetNftBatch *batch, const NetMember *member)
+/* Chains that nothing leads to any more; their rules first, and also where they are gone. */
+static void append_no_chains(NetNftBatch *batch, const NetMember *member)
 {
-    g_autofree char *chain = chain_name(member);
-    net_nft_add_chain(batch, NET_NFT_BRIDGE, chain);
-    net_nft_flush_chain(batch, NET_NFT_BRIDGE, chain);
-    net_nft_delete_chain(batch, NET_NFT_BRIDGE, chain);
+    g_autofree char *first = chain_name(member), *second = g_strconcat(first, "n", NULL);
+    append_empty(batch, first);
+    append_empty(batch, second);
+    net_nft_delete_chain(batch, NET_NFT_BRIDGE, first);
+    net_nft_delete_chain(batch, NET_NFT_BRIDGE, second);
 }
 
 static void append_leftovers(NetNftBatch *batch, const NetMember *member)
@@ -325,7 +361,7 @@ static void append_leftovers(NetNftBatch *batch, const NetMember *member)
         const Element *element = list->pdata[i];
         net_nft_delete_element(batch, NET_NFT_BRIDGE, element->set, key_json(element));
         if (element->chain) {
-            append_no_chain(batch, member);
+            append_no_chains(batch, member);
         }
     }
 }
@@ -342,8 +378,8 @@ void net_filter_append(NetNftBatch *batch, const NetMember *member, const NetMem
         g_autofree char *chain = chain_name(old);
         net_nft_add_chain(batch, NET_NFT_BRIDGE, chain);
     }
-    if (has_chain && !(had_chain && is_chain_equal(member, old))) {
-        append_chain(batch, member);
+    if (has_chain && !(had_chain && are_chains_equal(member, old))) {
+        append_chains(batch, member);
     }
     if (member && !old) {
         append_leftovers(batch, member);
@@ -355,7 +391,7 @@ void net_filter_append(NetNftBatch *batch, const NetMember *member, const NetMem
         append_additions(batch, now, before, member->owner);
     }
     if (had_chain && !has_chain) {
-        append_no_chain(batch, old);
+        append_no_chains(batch, old);
     }
 }
 
@@ -395,25 +431,32 @@ static bool check_element(const Element *element, const char *owner, char **out_
     return true;
 }
 
-static bool check_chain(const NetMember *member, GPtrArray *differences, GError **error)
+/* Has the chain these rules and no others? wanted NULL: there is to be no chain. */
+static bool has_rules(const char *chain, const json_t *wanted, const char *hash, bool *out_has,
+                      GError **error)
 {
-    g_autofree char *chain = chain_name(member);
     g_autoptr(GPtrArray) rules = NULL;
     if (!net_nft_list_rules(NFPROTO_BRIDGE, NET_NFT_TABLE, chain, &rules, error)) {
         return false;
     }
-    json_t *wanted = net_filter_egress_rules(member);
-    g_autofree char *hash = rules_hash(wanted);
-    bool is_same = rules && rules->len == json_array_size(wanted);
-    json_decref(wanted);
-    for (unsigned i = 0; is_same && i < rules->len; i++) {
+    *out_has = wanted ? rules && rules->len == json_array_size(wanted) : !rules;
+    for (unsigned i = 0; *out_has && rules && i < rules->len; i++) {
         const NetNftRule *rule = rules->pdata[i];
-        is_same = !g_strcmp0(rule->comment, hash);
+        *out_has = !g_strcmp0(rule->comment, hash);
     }
-    if (!is_same) {
-        differ(differences, member,
-               rules ? "other rules of egress towards neighbours"
-                     : "no rules of egress towards neighbours");
+    return true;
+}
+
+static bool check_chains(const NetMember *member, GPtrArray *differences, GError **error)
+{
+    g_auto(Chains) chains = chains_of(member);
+    bool has_first = false, has_second = false;
+    if (!has_rules(chains.first, chains.first_rules, chains.hash, &has_first, error) ||
+        !has_rules(chains.second, chains.second_rules, chains.hash, &has_second, error)) {
+        return false;
+    }
+    if (!has_first || !has_second) {
+        differ(differences, member, "other rules of egress towards neighbours, or none");
     }
     return true;
 }
@@ -444,5 +487,5 @@ bool net_filter_check(const NetMember *member, GPtrArray *differences, GError **
         }
     }
     check_leftovers(member, differences);
-    return !net_filter_egress_has(member) || check_chain(member, differences, error);
+    return !net_filter_egress_has(member) || check_chains(member, differences, error);
 }

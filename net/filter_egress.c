@@ -80,13 +80,19 @@ static json_t *ports(const SpecEgressRule *rule)
     return match(field("th", "dport"), "==", right);
 }
 
-static void add(json_t *rules, json_t *expr, const char *end)
+static json_t *go_to(const char *chain)
 {
-    json_array_append_new(expr, verdict(end));
+    return json_pack("{s:{s:s}}", "goto", "target", chain);
+}
+
+/* end: a verdict, stolen */
+static void add(json_t *rules, json_t *expr, json_t *end)
+{
+    json_array_append_new(expr, end);
     json_array_append_new(rules, expr);
 }
 
-static void add_rule(json_t *rules, const SpecEgressRule *rule, const char *end)
+static void add_rule(json_t *rules, const SpecEgressRule *rule, json_t *end)
 {
     json_t *expr = begin(rule);
     if (has_ports(rule)) {
@@ -111,25 +117,27 @@ static void add_restricted(json_t *rules, const NetMember *member)
             json_array_append_new(expr, to(own, "!="));
         }
         json_array_append_new(expr, to(&range, "=="));
-        add(rules, expr, "drop");
+        add(rules, expr, verdict("drop"));
     }
 }
 
-/* True: what comes after it is not reached. */
-static bool add_policy(json_t *rules, const SpecEgress *egress, const NetMember *member)
+/* next: the chain that has the last word on what is allowed, NULL: nobody else has one. True: what
+ * comes after it is not reached. */
+static bool add_policy(json_t *rules, const SpecEgress *egress, const NetMember *member,
+                       const char *next)
 {
     for (unsigned i = 0; !egress->is_hermetic && egress->allow && i < egress->allow->len; i++) {
-        add_rule(rules, egress->allow->pdata[i], "accept");
+        add_rule(rules, egress->allow->pdata[i], next ? go_to(next) : verdict("accept"));
     }
     for (unsigned i = 0; !egress->is_hermetic && egress->deny && i < egress->deny->len; i++) {
-        add_rule(rules, egress->deny->pdata[i], "drop");
+        add_rule(rules, egress->deny->pdata[i], verdict("drop"));
     }
     if (!egress->is_hermetic && egress->is_restricted) {
         add_restricted(rules, member);
     }
     bool is_end = egress->is_hermetic || egress->is_default_deny;
     if (is_end) {
-        add(rules, json_array(), "drop");
+        add(rules, json_array(), verdict("drop"));
     }
     return is_end;
 }
@@ -145,12 +153,33 @@ bool net_filter_egress_has(const NetMember *member)
     return denies(&member->egress) || denies(&member->net_egress);
 }
 
-json_t *net_filter_egress_rules(const NetMember *member)
+/* Does an "allow" of the machine's own need the network's word? */
+static bool needs_second(const NetMember *member)
+{
+    return !member->egress.is_hermetic && member->egress.allow && member->egress.allow->len &&
+           denies(&member->net_egress);
+}
+
+json_t *net_filter_egress_rules(const NetMember *member, const char *second)
 {
     json_t *rules = json_array();
+    const char *next = needs_second(member) ? second : NULL;
     json_array_append_new(rules, json_pack("[{s:{s:s}}]", "jump", "target", "answer"));
-    if (!add_policy(rules, &member->egress, member)) {
-        add_policy(rules, &member->net_egress, member);
+    bool is_end = add_policy(rules, &member->egress, member, next);
+    if (!is_end && next) {
+        add(rules, json_array(), go_to(next));
+    } else if (!is_end) {
+        add_policy(rules, &member->net_egress, member, NULL);
     }
+    return rules;
+}
+
+json_t *net_filter_egress_second_rules(const NetMember *member)
+{
+    if (!needs_second(member)) {
+        return NULL;
+    }
+    json_t *rules = json_array();
+    add_policy(rules, &member->net_egress, member, NULL);
     return rules;
 }

@@ -8,9 +8,10 @@
 
 /*
  * A member's policy as a chain of its own: DNS of the network's gateway, the machine's own policy,
- * then its network's; the first rule that fits decides, so a machine's own word stands before its
- * network's. The chain's name has the hash of its rules, and each rule says which of how many it
- * is.
+ * then its network's. Both must let something out: who describes a machine can't widen what the
+ * network's owner allows. So where the machine's own list allows something and the network has a
+ * policy, that policy is a second chain (the first one's name and "n"), to which an "allow" goes.
+ * The chains' names have the hash of their rules, and each rule says which of how many it is.
  */
 enum { DNS_PORT = 53 };
 
@@ -42,9 +43,14 @@ static json_t *accept_verdict(void)
     return json_pack("{s:n}", "accept");
 }
 
+static json_t *go_to(const char *chain)
+{
+    return json_pack("{s:{s:s}}", "goto", "target", chain);
+}
+
 static json_t *refuse_verdict(void)
 {
-    return json_pack("{s:{s:s}}", "goto", "target", "refuse");
+    return go_to("refuse");
 }
 
 static json_t *with_ports(void)
@@ -101,19 +107,15 @@ static json_t *rule_of(const SpecEgressRule *rule, json_t *verdict)
     return expressions;
 }
 
-static void add_rules(json_t *rules, const GPtrArray *list, bool is_allowed)
+/* next: the chain that has the last word on what is allowed, NULL: nobody else has one. */
+static void add_policy(json_t *rules, const SpecEgress *egress, const char *next)
 {
-    for (unsigned i = 0; list && i < list->len; i++) {
+    for (unsigned i = 0; !egress->is_hermetic && egress->allow && i < egress->allow->len; i++) {
         json_array_append_new(
-            rules, rule_of(list->pdata[i], is_allowed ? accept_verdict() : refuse_verdict()));
+            rules, rule_of(egress->allow->pdata[i], next ? go_to(next) : accept_verdict()));
     }
-}
-
-static void add_policy(json_t *rules, const SpecEgress *egress)
-{
-    if (!egress->is_hermetic) {
-        add_rules(rules, egress->allow, true);
-        add_rules(rules, egress->deny, false);
+    for (unsigned i = 0; !egress->is_hermetic && egress->deny && i < egress->deny->len; i++) {
+        json_array_append_new(rules, rule_of(egress->deny->pdata[i], refuse_verdict()));
     }
     if (egress->is_restricted && !egress->is_hermetic) {
         json_array_append_new(rules, json_pack("[{s:{s:s}}]", "jump", "target", "private"));
@@ -137,17 +139,45 @@ static bool is_open(const SpecEgress *egress)
            (!egress->deny || egress->deny->len == 0);
 }
 
-json_t *net_rules_egress_rules(const NetMember *member)
+/* Does an "allow" of the machine's own need the network's word? */
+static bool needs_second(const NetMember *member)
+{
+    return !member->egress.is_hermetic && member->egress.allow && member->egress.allow->len &&
+           !is_open(&member->net_egress);
+}
+
+/* The network's policy as a chain, NULL: none is needed. */
+static json_t *second_rules(const NetMember *member)
+{
+    if (!needs_second(member)) {
+        return NULL;
+    }
+    json_t *rules = json_array();
+    add_policy(rules, &member->net_egress, NULL);
+    if (!member->net_egress.is_default_deny && !member->net_egress.is_hermetic) {
+        json_array_append_new(rules, json_pack("[o]", accept_verdict()));
+    }
+    return rules;
+}
+
+/* The rules of a member's chain (array of arrays of expressions), NULL: it may go anywhere.
+ * second: the name of its second chain. */
+static json_t *first_rules(const NetMember *member, const char *second)
 {
     if (is_open(&member->egress) && is_open(&member->net_egress)) {
         return NULL;
     }
     json_t *rules = json_array();
+    bool has_second = needs_second(member);
     if (!member->egress.is_hermetic && !member->net_egress.is_hermetic) {
         json_array_append_new(rules, dns_rule());
     }
-    add_policy(rules, &member->egress);
-    add_policy(rules, &member->net_egress);
+    add_policy(rules, &member->egress, has_second ? second : NULL);
+    if (has_second) {
+        json_array_append_new(rules, json_pack("[o]", go_to(second)));
+    } else {
+        add_policy(rules, &member->net_egress, NULL);
+    }
     return rules;
 }
 
@@ -157,9 +187,9 @@ json_t *net_rules_egress_rules(const NetMember *member)
 typedef struct {
     NetNftBytes key;
     json_t *json_key;
-    json_t *rules; /* NULL: none */
-    char *wanted;  /* the chain's name, NULL: none */
-    char *found;   /* where the key leads now, NULL: nowhere */
+    json_t *rules, *second; /* NULL: none */
+    char *wanted;           /* the chain's name, NULL: none */
+    char *found;            /* where the key leads now, NULL: nowhere */
     char *holder;
 } Policy;
 
@@ -167,11 +197,35 @@ static void policy_clear(Policy *policy)
 {
     json_decref(policy->json_key);
     json_decref(policy->rules);
+    json_decref(policy->second);
     g_free(policy->wanted);
     g_free(policy->found);
     g_free(policy->holder);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Policy, policy_clear)
+
+static char *second_name(const char *first)
+{
+    return g_strconcat(first, "n", NULL);
+}
+
+/* The name follows from both chains' rules, so the first one's are made twice: with and without the
+ * name of the second. */
+static void name_chains(const NetMember *member, Policy *policy)
+{
+    json_t *unnamed = first_rules(member, "");
+    if (!unnamed) {
+        return;
+    }
+    policy->second = second_rules(member);
+    json_t *both = json_pack("[o,O*]", unnamed, policy->second);
+    char *text = json_dumps(both, JSON_COMPACT);
+    policy->wanted = net_nft_member_chain(member->owner, text ? text : "");
+    free(text);
+    json_decref(both);
+    g_autofree char *second = second_name(policy->wanted);
+    policy->rules = first_rules(member, second);
+}
 
 static bool look(const NetMember *member, bool is_wanted, Policy *policy, GError **error)
 {
@@ -180,11 +234,8 @@ static bool look(const NetMember *member, bool is_wanted, Policy *policy, GError
     net_nft_bytes_add_ifname(&policy->key, bridge);
     net_nft_bytes_add(&policy->key, member->mac, sizeof member->mac);
     policy->json_key = json_pack("{s:[s,s]}", "concat", bridge, base_mac_format(member->mac, mac));
-    policy->rules = is_wanted ? net_rules_egress_rules(member) : NULL;
-    if (policy->rules) {
-        char *text = json_dumps(policy->rules, JSON_COMPACT);
-        policy->wanted = net_nft_member_chain(member->owner, text ? text : "");
-        free(text);
+    if (is_wanted) {
+        name_chains(member, policy);
     }
     return net_nft_get_chain(NET_NFT_INET, "egress", &policy->key, &policy->found, &policy->holder,
                              error);
@@ -196,12 +247,12 @@ static char *rule_comment(size_t i, size_t n)
     return g_strdup_printf("%zu/%zu", i + 1, n);
 }
 
-/* Are the wanted chain's rules all there, and no others? */
-static bool has_rules(const Policy *policy, bool *out_has, GError **error)
+/* Are a chain's rules all there, and no others? */
+static bool chain_has(const char *chain, const json_t *wanted, bool *out_has, GError **error)
 {
     g_autoptr(GPtrArray) rules = NULL;
-    size_t n = json_array_size(policy->rules);
-    if (!net_nft_list_rules(NFPROTO_INET, NET_NFT_TABLE, policy->wanted, &rules, error)) {
+    size_t n = json_array_size(wanted);
+    if (!net_nft_list_rules(NFPROTO_INET, NET_NFT_TABLE, chain, &rules, error)) {
         return false;
     }
     *out_has = rules && rules->len == n;
@@ -212,17 +263,46 @@ static bool has_rules(const Policy *policy, bool *out_has, GError **error)
     return true;
 }
 
-static void append_chain(NetNftBatch *batch, const Policy *policy)
+static bool has_rules(const Policy *policy, bool *out_has, GError **error)
 {
-    size_t n = json_array_size(policy->rules), i;
+    if (!chain_has(policy->wanted, policy->rules, out_has, error)) {
+        return false;
+    }
+    g_autofree char *second = second_name(policy->wanted);
+    return !*out_has || !policy->second || chain_has(second, policy->second, out_has, error);
+}
+
+static void append_chain(NetNftBatch *batch, const char *chain, const json_t *rules)
+{
+    size_t n = json_array_size(rules), i;
     json_t *rule;
-    net_nft_add_chain(batch, NET_NFT_INET, policy->wanted);
-    net_nft_flush_chain(batch, NET_NFT_INET, policy->wanted);
-    json_array_foreach(policy->rules, i, rule)
+    net_nft_add_chain(batch, NET_NFT_INET, chain);
+    net_nft_flush_chain(batch, NET_NFT_INET, chain);
+    json_array_foreach(rules, i, rule)
     {
         g_autofree char *comment = rule_comment(i, n);
-        net_nft_add_rule(batch, NET_NFT_INET, policy->wanted, json_incref(rule), comment);
+        net_nft_add_rule(batch, NET_NFT_INET, chain, json_incref(rule), comment);
     }
+}
+
+static void append_chains(NetNftBatch *batch, const Policy *policy)
+{
+    if (policy->second) {
+        g_autofree char *second = second_name(policy->wanted);
+        append_chain(batch, second, policy->second);
+    }
+    append_chain(batch, policy->wanted, policy->rules);
+}
+
+/* Whether it had a second one only its rules tell: adding it first makes both cases one. */
+static void remove_chains(NetNftBatch *batch, const char *chain)
+{
+    g_autofree char *second = second_name(chain);
+    net_nft_flush_chain(batch, NET_NFT_INET, chain);
+    net_nft_delete_chain(batch, NET_NFT_INET, chain);
+    net_nft_add_chain(batch, NET_NFT_INET, second);
+    net_nft_flush_chain(batch, NET_NFT_INET, second);
+    net_nft_delete_chain(batch, NET_NFT_INET, second);
 }
 
 static void append_difference(NetNftBatch *batch, const NetMember *member, const Policy *policy,
@@ -235,7 +315,7 @@ static void append_difference(NetNftBatch *batch, const NetMember *member, const
                        .json_key = policy->json_key,
                        .comment = member->owner};
     if (policy->wanted && !(is_same && is_whole)) {
-        append_chain(batch, policy);
+        append_chains(batch, policy);
     }
     if (policy->found && !is_same) {
         net_nft_delete_twin(batch, NET_NFT_INET, &twin);
@@ -246,8 +326,7 @@ static void append_difference(NetNftBatch *batch, const NetMember *member, const
         json_decref(twin.json_value);
     }
     if (policy->found && !is_same) {
-        net_nft_flush_chain(batch, NET_NFT_INET, policy->found);
-        net_nft_delete_chain(batch, NET_NFT_INET, policy->found);
+        remove_chains(batch, policy->found);
     }
 }
 
@@ -354,19 +433,15 @@ static bool fits_any(const GPtrArray *rules, const BaseIp *to, uint8_t ip_proto,
     return is_found;
 }
 
-typedef enum { JUDGED_NOT, JUDGED_ALLOWED, JUDGED_DENIED } Judgement;
-
-static Judgement judge(const SpecEgress *egress, const NetMember *member, const BaseIp *to,
-                       uint8_t ip_proto, uint16_t port)
+static bool denies(const SpecEgress *egress, const NetMember *member, const BaseIp *to,
+                   uint8_t ip_proto, uint16_t port)
 {
     if (!egress->is_hermetic && fits_any(egress->allow, to, ip_proto, port)) {
-        return JUDGED_ALLOWED;
+        return false;
     }
-    if (egress->is_hermetic || egress->is_default_deny ||
-        fits_any(egress->deny, to, ip_proto, port)) {
-        return JUDGED_DENIED;
-    }
-    return egress->is_restricted && is_private(to, member) ? JUDGED_DENIED : JUDGED_NOT;
+    return egress->is_hermetic || egress->is_default_deny ||
+           fits_any(egress->deny, to, ip_proto, port) ||
+           (egress->is_restricted && is_private(to, member));
 }
 
 bool net_rules_egress_denies(const BaseIp *to, uint8_t ip_proto, uint16_t port, const void *data)
@@ -376,7 +451,6 @@ bool net_rules_egress_denies(const BaseIp *to, uint8_t ip_proto, uint16_t port, 
     if (port == DNS_PORT && !is_hermetic && is_of_host(to)) {
         return false;
     }
-    Judgement own = judge(&member->egress, member, to, ip_proto, port);
-    return own == JUDGED_DENIED || (own == JUDGED_NOT && judge(&member->net_egress, member, to,
-                                                               ip_proto, port) == JUDGED_DENIED);
+    return denies(&member->egress, member, to, ip_proto, port) ||
+           denies(&member->net_egress, member, to, ip_proto, port);
 }

@@ -66,8 +66,6 @@ bool net_rules_release_ports(NetNftBatch *batch, const GPtrArray *gone, GError *
 
 /* --- egress ------------------------------------------------------------------- */
 
-/* The rules of a member's chain (array of arrays of expressions), NULL: it may go anywhere. */
-json_t *net_rules_egress_rules(const NetMember *member);
 /* Appends what brings the kernel's chain of this member to its policy (is_wanted), or to none.
  * *out_changed: there was something to do, and what was there before was another policy. */
 bool net_rules_append_egress(NetNftBatch *batch, const NetMember *member, bool is_wanted,
@@ -87,3 +85,8 @@ bool net_rules_sweep_hooks(const char *store_id, GHashTable *owners, bool is_dry
 
 /* Are both tables as we wrote them? */
 bool net_rules_base_is_whole(bool *out_is_whole, GError **error);
+/* The version of the base rules, and the hash of the texts that have it. */
+unsigned net_rules_base_version(uint32_t *out_hash);
+/* Removes both tables when nobody has anything in them: no network, no NIC, of no store. Under the
+ * lock, which everybody holds from making sure of the base to writing into it. */
+bool net_rules_drop_unused_base(GError **error);

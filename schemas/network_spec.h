@@ -60,7 +60,7 @@ typedef struct NetworkSpec {
     bool has_dns;             /* true: names of machines, the rest forwarded */
     GPtrArray *dns_servers;   /* of char*: upstream servers, literals; empty: the host's own */
     char *port_range;         /* "FIRST-LAST": where `auto` host ports come from; "20000-29999" */
-    SpecEgress egress;        /* of every machine here; a machine's own is judged first */
+    SpecEgress egress;        /* of every machine here, beside its own: both must allow */
     bool is_kept;             /* stays up without machines; `network add` sets it */
     BasePos pos;
     GHashTable *origins; /* as MachineSpec.origins */

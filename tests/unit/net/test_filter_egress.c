@@ -263,7 +263,7 @@ static void test_restricted_reaches_own_network_and_world(void **state)
     REFUSE(TCP4("P", "81", "02"));
 }
 
-static void test_network_is_judged_after_machine(void **state)
+static void test_network_and_machine_must_both_allow(void **state)
 {
     (void)state;
     member->net_egress.is_default_deny = true;
@@ -271,9 +271,14 @@ static void test_network_is_judged_after_machine(void **state)
     ALLOW("10.7.0.3", SPEC_EGRESS_PROTO_UDP, 53, 53);
     DENY("10.7.0.3", SPEC_EGRESS_PROTO_TCP, 81, 81);
     apply();
-    PASS(TCP4("B", "80", "02"), UDP4("B", "53"), TCP4("B", "90", "02"));
-    REFUSE(TCP4("B", "81", "02"), UDP4("B", "54"), TCP4("W", "80", "02"), TCP6("B", "80", "02"));
+    PASS(TCP4("B", "80", "02"), TCP4("B", "90", "02"));
+    REFUSE(UDP4("B", "53"), TCP4("B", "81", "02"), UDP4("B", "54"), TCP4("W", "80", "02"),
+           TCP6("B", "80", "02"));
     check_answers();
+    add_rule(member->net_egress.allow, "10.7.0.3", SPEC_EGRESS_PROTO_UDP, 0, 0);
+    apply();
+    PASS(UDP4("B", "53"), UDP4("B", "54"), TCP4("B", "80", "02"));
+    REFUSE(TCP4("B", "81", "02"), UDP4("W", "53"));
 }
 
 static void check_no_chains(void)
@@ -381,7 +386,7 @@ int main(void)
         POLICY_TEST(test_allow_opens_what_it_names),
         POLICY_TEST(test_allow_is_judged_before_deny),
         POLICY_TEST(test_restricted_reaches_own_network_and_world),
-        POLICY_TEST(test_network_is_judged_after_machine),
+        POLICY_TEST(test_network_and_machine_must_both_allow),
         POLICY_TEST(test_policy_changes_and_goes),
         POLICY_TEST(test_policy_without_memory_of_it_goes),
         POLICY_TEST(test_removal_is_repeatable_and_whole),
