@@ -120,7 +120,7 @@ void net_nft_delete_twin(NetNftBatch *batch, NetNftFamily family, const NetNftTw
 {
     append_element(batch, "delete", family, twin->set, json_incref(twin->json_key));
     if (batch->raw) {
-        net_nft_raw_delete_element(batch->raw, family, twin->set, twin->key);
+        net_nft_raw_delete_twin(batch->raw, family, twin);
     }
 }
 

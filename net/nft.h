@@ -56,6 +56,7 @@ void net_nft_bytes_add_ifname(NetNftBytes *to, const char *name);
 typedef struct {
     const char *set;
     const NetNftBytes *key, *value; /* value NULL: of a set, or a verdict */
+    const BaseCidr *prefix;         /* instead of key, of a set of intervals; NULL: none */
     const char *chain;              /* of the verdict "jump", NULL: none */
     json_t *json_key, *json_value;  /* the same for libnftables; borrowed; value NULL: of a set */
     const char *comment;            /* NULL: none */
@@ -81,6 +82,9 @@ bool net_nft_run_text(const char *text, GError **error);
 /* What a JSON command answers ({"list": ..}), transfer full: costs all there is, for doctor only.
  */
 json_t *net_nft_ask(NetNftBatch *batch, GError **error);
+
+/* Both tables of ours with all that is in them, at once; absent is success. */
+bool net_nft_delete_tables(GError **error);
 
 /* --- reading ---------------------------------------------------------------------------------- */
 

@@ -39,6 +39,9 @@ void net_nft_raw_chain(GByteArray *messages, NetNftFamily family, const char *ch
 void net_nft_raw_flush_chain(GByteArray *messages, NetNftFamily family, const char *chain);
 void net_nft_raw_delete_chain(GByteArray *messages, NetNftFamily family, const char *chain);
 void net_nft_raw_element(GByteArray *messages, NetNftFamily family, const NetNftTwin *twin);
+void net_nft_raw_delete_twin(GByteArray *messages, NetNftFamily family, const NetNftTwin *twin);
+/* First key of a prefix, and the first one behind it; false: nothing is behind it. */
+bool net_nft_raw_bounds(const BaseCidr *prefix, NetNftBytes *first, NetNftBytes *end);
 void net_nft_raw_delete_element(GByteArray *messages, NetNftFamily family, const char *set,
                                 const NetNftBytes *key);
 /* An element's key in a message that is being built; flags: NFT_SET_ELEM_*. Leaves the nest open,

@@ -162,32 +162,12 @@ bool net_nft_get_chain(NetNftFamily family, const char *map, const NetNftBytes *
     return true;
 }
 
-/* The first address behind the prefix; false: there is none, the prefix reaches the end. */
-static bool end_of(const BaseCidr *prefix, NetNftBytes *out)
-{
-    BaseCidr network = base_cidr_network(prefix);
-    uint8_t bytes[sizeof network.ip.bytes];
-    unsigned n = network.ip.n_bytes;
-    memcpy(bytes, network.ip.bytes, n);
-    int carry = network.n_bits > 0;
-    for (int bit = (int)network.n_bits - 1; carry && bit >= 0; bit--) {
-        uint8_t mask = (uint8_t)(0x80 >> bit % 8);
-        carry = (bytes[bit / 8] & mask) != 0;
-        bytes[bit / 8] ^= mask;
-    }
-    *out = (NetNftBytes){0};
-    net_nft_bytes_add(out, bytes, n);
-    return !carry && network.n_bits > 0;
-}
-
 bool net_nft_get_prefix(NetNftFamily family, const char *set, const BaseCidr *prefix,
                         NetNftFound *out_found, char **out_comment, GError **error)
 {
-    BaseCidr network = base_cidr_network(prefix);
     NetNftBytes first = {0}, end = {0};
     NetNftElement *start_element = NULL, *end_element = NULL;
-    net_nft_bytes_add(&first, network.ip.bytes, network.ip.n_bytes);
-    bool has_end = end_of(&network, &end);
+    bool has_end = net_nft_raw_bounds(prefix, &first, &end);
     bool is_read = get_element(family, set, &first, 0, &start_element, error) &&
                    (!start_element || !has_end ||
                     get_element(family, set, &end, NFT_SET_ELEM_INTERVAL_END, &end_element, error));

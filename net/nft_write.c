@@ -3,6 +3,8 @@
 #include <netinet/in.h> /* before linux/netfilter.h, which has another one */
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
+#include <string.h>
+#include "base/error.h"
 
 /* Sizes of libnftnl's user data (libnftnl/udata.h): type and length, a byte each. */
 enum { COMMENT_TYPE = 0, COMMENT_MAX_BYTES = 128 };
@@ -94,18 +96,56 @@ static void put_comment(NetNftMessage *message, const char *comment)
     nla_put(message, NFTA_SET_ELEM_USERDATA, (int)(2 + n + 1), bytes);
 }
 
+bool net_nft_raw_bounds(const BaseCidr *prefix, NetNftBytes *first, NetNftBytes *end)
+{
+    BaseCidr network = base_cidr_network(prefix);
+    uint8_t bytes[sizeof network.ip.bytes];
+    unsigned n = network.ip.n_bytes;
+    memcpy(bytes, network.ip.bytes, n);
+    bool is_carried = network.n_bits > 0;
+    for (int bit = (int)network.n_bits - 1; is_carried && bit >= 0; bit--) {
+        uint8_t mask = (uint8_t)(0x80 >> bit % 8);
+        is_carried = (bytes[bit / 8] & mask) != 0;
+        bytes[bit / 8] ^= mask;
+    }
+    *first = *end = (NetNftBytes){0};
+    net_nft_bytes_add(first, network.ip.bytes, n);
+    net_nft_bytes_add(end, bytes, n);
+    return !is_carried && network.n_bits > 0;
+}
+
+/* A set of intervals keeps two elements for one: where it begins, and the first key behind it. */
+static void append_keys(NetNftMessage *message, const NetNftTwin *twin, bool has_content)
+{
+    NetNftBytes first, end;
+    bool has_end = twin->prefix && net_nft_raw_bounds(twin->prefix, &first, &end);
+    struct nlattr *element = net_nft_raw_key(message, twin->prefix ? &first : twin->key, 0);
+    if (has_content && (twin->chain || twin->value)) {
+        put_data(message, twin);
+    }
+    if (has_content && twin->comment) {
+        put_comment(message, twin->comment);
+    }
+    nla_nest_end(message, element);
+    if (has_end) {
+        nla_nest_end(message, net_nft_raw_key(message, &end, NFT_SET_ELEM_INTERVAL_END));
+    }
+}
+
 void net_nft_raw_element(GByteArray *messages, NetNftFamily family, const NetNftTwin *twin)
 {
     struct nlattr *list;
     NetNftMessage *message = begin(family, NFT_MSG_NEWSETELEM, NLM_F_CREATE, twin->set, &list);
-    struct nlattr *element = net_nft_raw_key(message, twin->key, 0);
-    if (twin->chain || twin->value) {
-        put_data(message, twin);
-    }
-    if (twin->comment) {
-        put_comment(message, twin->comment);
-    }
-    nla_nest_end(message, element);
+    append_keys(message, twin, true);
+    nla_nest_end(message, list);
+    append(messages, message);
+}
+
+void net_nft_raw_delete_twin(GByteArray *messages, NetNftFamily family, const NetNftTwin *twin)
+{
+    struct nlattr *list;
+    NetNftMessage *message = begin(family, NFT_MSG_DELSETELEM, 0, twin->set, &list);
+    append_keys(message, twin, false);
     nla_nest_end(message, list);
     append(messages, message);
 }
@@ -118,4 +158,29 @@ void net_nft_raw_delete_element(GByteArray *messages, NetNftFamily family, const
     nla_nest_end(message, net_nft_raw_key(message, key, 0));
     nla_nest_end(message, list);
     append(messages, message);
+}
+
+/* --- tables ------------------------------------------------------------------- */
+
+/* Adding them first makes it succeed whatever of them is there. */
+bool net_nft_delete_tables(GError **error)
+{
+    static const struct {
+        unsigned type;
+        int flags;
+    } requests[] = {{NFT_MSG_NEWTABLE, NLM_F_CREATE}, {NFT_MSG_DELTABLE, 0}};
+    g_autoptr(GByteArray) messages = g_byte_array_new();
+    for (unsigned i = 0; i < G_N_ELEMENTS(requests) * NET_NFT_N; i++) {
+        NetNftMessage *message =
+            net_nft_message(requests[i / NET_NFT_N].type, net_nft_protos[i % NET_NFT_N],
+                            requests[i / NET_NFT_N].flags);
+        nla_put_string(message, NFTA_TABLE_NAME, NET_NFT_TABLE);
+        append(messages, message);
+    }
+    int errnum = net_nft_transact(messages);
+    if (errnum) {
+        base_error_set_errno(error, errnum, "cannot remove our tables of nf_tables");
+        return false;
+    }
+    return true;
 }

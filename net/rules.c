@@ -357,5 +357,6 @@ bool net_rules_apply(NetMember *const *members, unsigned n_members, NetMember *c
 bool net_rules_remove(NetMember *const *members, unsigned n_members, GError **error)
 {
     g_autoptr(NetRulesLock) lock = net_rules_lock(NET_RULES_LOCK_MS, error);
-    return lock && change_all(NULL, 0, members, n_members, error);
+    return lock && change_all(NULL, 0, members, n_members, error) &&
+           net_rules_drop_unused_base(error);
 }

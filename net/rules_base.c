@@ -152,22 +152,36 @@ const char *const net_rules_sets[] = {"pm4",     "pm4any", "pm6",      "pm6any",
 const char *const net_rules_prefix_sets[] = {"nat4", "nat6", "nets4", "nets6", NULL};
 
 #define BASE_KEY 1 /* the only element of the set `base`; its comment is the seal */
+/* Of both texts: one more for each change of them (tests/unit/net/test_rules.c sees to it), so that
+ * a program of an older version leaves the rules of a newer one alone. */
+#define BASE_VERSION 1
 static const char wake_tables[] = "add table inet vm_driver\nadd table bridge vm_driver\n";
 static const char remove_tables[] = "add table inet vm_driver\ndelete table inet vm_driver\n"
                                     "add table bridge vm_driver\ndelete table bridge vm_driver\n";
 
-/* "TEXT INET BRIDGE": of which text, and what the kernel made of it. NULL: not to be read. Transfer
- * full. */
-static char *compute_seal(GError **error)
+unsigned net_rules_base_version(uint32_t *out_hash)
+{
+    *out_hash = g_str_hash(net_rules_base_text) * 31 + g_str_hash(net_filter_base_text);
+    return BASE_VERSION;
+}
+
+/* What the kernel made of the text, "INET BRIDGE". NULL: not to be read. Transfer full. */
+static char *compute_print(GError **error)
 {
     uint64_t inet = 0, bridge = 0;
-    guint text = g_str_hash(net_rules_base_text) * 31 + g_str_hash(net_filter_base_text);
     if (!net_nft_fingerprint(NET_NFT_INET, &inet, error) ||
         !net_nft_fingerprint(NET_NFT_BRIDGE, &bridge, error)) {
         return NULL;
     }
-    return g_strdup_printf("%08x %016" G_GINT64_MODIFIER "x %016" G_GINT64_MODIFIER "x", text, inet,
-                           bridge);
+    return g_strdup_printf("%016" G_GINT64_MODIFIER "x %016" G_GINT64_MODIFIER "x", inet, bridge);
+}
+
+/* The seal is "VERSION INET BRIDGE". */
+static bool is_seal_good(const char *seal, const char *print)
+{
+    char *end;
+    guint64 version = g_ascii_strtoull(seal, &end, 10);
+    return version >= BASE_VERSION && *end == ' ' && !strcmp(end + 1, print);
 }
 
 /* *out_seal NULL: none was set. */
@@ -182,24 +196,26 @@ static bool read_seal(char **out_seal, GError **error)
 
 bool net_rules_base_is_whole(bool *out_is_whole, GError **error)
 {
-    g_autofree char *seal = NULL, *now = NULL;
+    g_autofree char *seal = NULL, *print = NULL;
+    *out_is_whole = false;
     if (!read_seal(&seal, error)) {
         return false;
     }
-    now = seal ? compute_seal(error) : g_strdup("");
-    if (!now) {
+    print = seal ? compute_print(error) : NULL;
+    if (seal && !print) {
         return false;
     }
-    *out_is_whole = g_strcmp0(seal, now) == 0;
+    *out_is_whole = seal && is_seal_good(seal, print);
     return true;
 }
 
 static bool write_seal(GError **error)
 {
-    g_autofree char *old = NULL, *seal = compute_seal(error);
-    if (!seal || !read_seal(&old, error)) {
+    g_autofree char *old = NULL, *print = compute_print(error);
+    if (!print || !read_seal(&old, error)) {
         return false;
     }
+    g_autofree char *seal = g_strdup_printf("%u %s", BASE_VERSION, print);
     g_autoptr(NetNftBatch) batch = net_nft_batch_new();
     if (old) {
         net_nft_delete_element(batch, NET_NFT_INET, "base", json_integer(BASE_KEY));
@@ -289,4 +305,37 @@ bool net_rules_ensure_base(GError **error)
         return false; /* or somebody else has just written them */
     }
     return is_whole || (write_base(error) && write_seal(error));
+}
+
+/* --- without a trace -------------------------------------------------------------------------- */
+
+static bool is_empty(NetNftFamily family, const char *set, bool *is_unused, GError **error)
+{
+    g_autoptr(GPtrArray) elements = *is_unused ? net_nft_list(family, set, error) : NULL;
+    if (*is_unused && !elements) {
+        return false;
+    }
+    *is_unused = elements && elements->len == 0;
+    return true;
+}
+
+/* Bridges come first: while there is one, no other set is looked at. */
+bool net_rules_drop_unused_base(GError **error)
+{
+    bool is_unused = true;
+    if (!is_empty(NET_NFT_INET, "bridges", &is_unused, error) ||
+        !is_empty(NET_NFT_BRIDGE, "macs", &is_unused, error)) {
+        return false;
+    }
+    for (unsigned i = 0; net_rules_sets[i]; i++) {
+        if (!is_empty(NET_NFT_INET, net_rules_sets[i], &is_unused, error)) {
+            return false;
+        }
+    }
+    for (unsigned i = 0; net_rules_prefix_sets[i]; i++) {
+        if (!is_empty(NET_NFT_INET, net_rules_prefix_sets[i], &is_unused, error)) {
+            return false;
+        }
+    }
+    return !is_unused || net_nft_delete_tables(error);
 }

@@ -50,30 +50,11 @@ bool net_rules_look(const NetRulesElement *element, NetRulesState *out_state, ch
     return true;
 }
 
-static void add_element(NetNftBatch *batch, const NetRulesElement *element, const NetNftTwin *twin)
-{
-    if (base_ip_is_set(&element->prefix.ip)) { /* what an interval is made of, libnftables knows */
-        net_nft_add_element(batch, NET_NFT_INET, element->set, json_incref(element->json_key), NULL,
-                            element->owner);
-    } else {
-        net_nft_add_twin(batch, NET_NFT_INET, twin);
-    }
-}
-
-static void remove_element(NetNftBatch *batch, const NetRulesElement *element,
-                           const NetNftTwin *twin)
-{
-    if (base_ip_is_set(&element->prefix.ip)) {
-        net_nft_delete_element(batch, NET_NFT_INET, element->set, json_incref(element->json_key));
-    } else {
-        net_nft_delete_twin(batch, NET_NFT_INET, twin);
-    }
-}
-
 static NetNftTwin twin_of(const NetRulesElement *element)
 {
     return (NetNftTwin){.set = element->set,
                         .key = &element->key,
+                        .prefix = base_ip_is_set(&element->prefix.ip) ? &element->prefix : NULL,
                         .value = element->value.n_bytes ? &element->value : NULL,
                         .json_key = element->json_key,
                         .json_value = element->json_value,
@@ -84,16 +65,16 @@ void net_rules_put(NetNftBatch *batch, const NetRulesElement *element, bool is_s
 {
     NetNftTwin twin = twin_of(element);
     if (is_stale) {
-        remove_element(batch, element, &twin);
+        net_nft_delete_twin(batch, NET_NFT_INET, &twin);
     }
-    add_element(batch, element, &twin);
+    net_nft_add_twin(batch, NET_NFT_INET, &twin);
 }
 
 void net_rules_take(NetNftBatch *batch, const NetRulesElement *element)
 {
     NetNftTwin twin = twin_of(element);
-    add_element(batch, element, &twin);
-    remove_element(batch, element, &twin);
+    net_nft_add_twin(batch, NET_NFT_INET, &twin);
+    net_nft_delete_twin(batch, NET_NFT_INET, &twin);
 }
 
 char *net_rules_owner_text(const char *owner)

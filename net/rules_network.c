@@ -171,7 +171,7 @@ bool net_rules_remove_network(const NetRulesNetwork *network, GError **error)
             net_rules_take(batch, element);
         }
     }
-    return net_nft_commit(batch, error);
+    return net_nft_commit(batch, error) && net_rules_drop_unused_base(error);
 }
 
 bool net_rules_check_network(const NetRulesNetwork *network, GPtrArray *differences, GError **error)

@@ -229,7 +229,8 @@ bool net_rules_sweep(const char *store_id, GHashTable *owners, bool is_dry_run,
         return false;
     }
     if (!is_dry_run &&
-        (!sweep_markers("held4", "pm4", 4, error) || !sweep_markers("held6", "pm6", 16, error))) {
+        (!sweep_markers("held4", "pm4", 4, error) || !sweep_markers("held6", "pm6", 16, error) ||
+         !net_rules_drop_unused_base(error))) {
         return false;
     }
     *out_removed = texts_of(&sweep);

@@ -243,11 +243,11 @@ static bool write_twins(bool is_long_way, bool is_removed)
     memcpy(key.bytes, mac, sizeof mac);
     net_nft_bytes_add(&value, target_bytes, sizeof target_bytes);
     net_nft_bytes_add_ifname(&name, "vmt0");
-    NetNftTwin twins[] = {
-        {"ports", &port, &value, NULL, port_key(IPPROTO_TCP, 8080), target("10.0.0.2", 80), "a:b"},
-        {"names", &name, NULL, NULL, json_string("vmt0"), NULL, NULL},
-        {"chains", &key, NULL, "m_x", json_string("52:54:00:01:02:03"),
-         json_pack("{s:{s:s}}", "jump", "target", "m_x"), "a:b"}};
+    NetNftTwin twins[] = {{"ports", &port, &value, NULL, NULL, port_key(IPPROTO_TCP, 8080),
+                           target("10.0.0.2", 80), "a:b"},
+                          {"names", &name, NULL, NULL, NULL, json_string("vmt0"), NULL, NULL},
+                          {"chains", &key, NULL, NULL, "m_x", json_string("52:54:00:01:02:03"),
+                           json_pack("{s:{s:s}}", "jump", "target", "m_x"), "a:b"}};
     net_nft_add_chain(batch, NET_NFT_INET, "m_x");
     for (size_t i = 0; i < G_N_ELEMENTS(twins); i++) {
         net_nft_add_twin(batch, NET_NFT_INET, &twins[i]);
@@ -328,7 +328,7 @@ static void test_twins_when_very_many_then_one_transaction(void **state)
         NetNftBytes key = port_bytes(IPPROTO_UDP, i), value = {0};
         net_nft_bytes_add(&value, bytes, sizeof bytes);
         json_t *json_key = port_key(IPPROTO_UDP, i), *json_value = target("10.0.0.2", 80);
-        NetNftTwin twin = {"ports", &key, &value, NULL, json_key, json_value, "abcdefgh:x:0"};
+        NetNftTwin twin = {"ports", &key, &value, NULL, NULL, json_key, json_value, "abcdefgh:x:0"};
         net_nft_add_twin(batch, NET_NFT_INET, &twin);
         json_decref(json_key);
         json_decref(json_value);

@@ -1,4 +1,5 @@
 #include "net/rules.h"
+#include "net/rules_internal.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -83,6 +84,42 @@ static void add_network(SpecNetMode mode)
     g_autoptr(GError) error = NULL;
     NetRulesNetwork network = test_network(mode);
     must(net_rules_add_network(&network, &error), &error);
+}
+
+/* Change the text? Then BASE_VERSION (net/rules_base.c) and both numbers here. */
+static void test_base_when_its_text_changes_then_its_version_does(void **state)
+{
+    (void)state;
+    uint32_t hash = 0;
+    assert_int_equal(net_rules_base_version(&hash), 1);
+    assert_int_equal(hash, 0x8e9e211c);
+}
+
+/* The seal of a newer program on rules that are as it wrote them. */
+static void test_base_when_a_newer_program_wrote_it_then_it_stays(void **state)
+{
+    (void)state;
+    flush_all();
+    must(net_rules_ensure_base(NULL), NULL);
+    uint32_t one = 1;
+    NetNftFound found = NET_NFT_ABSENT;
+    NetNftBytes key = {0};
+    g_autofree char *seal = NULL;
+    net_nft_bytes_add(&key, &one, sizeof one);
+    must(net_nft_get(NET_NFT_INET, "base", &key, &found, NULL, &seal, NULL), NULL);
+    assert_true(g_str_has_prefix(seal, "1 "));
+    g_autofree char *newer = g_strdup_printf("99%s", seal + 1);
+    for (unsigned i = 0; i < 2; i++) {
+        g_autoptr(NetNftBatch) batch = net_nft_batch_new();
+        net_nft_delete_element(batch, NET_NFT_INET, "base", json_integer(1));
+        net_nft_add_element(batch, NET_NFT_INET, "base", json_integer(1), NULL,
+                            i ? "99 0 0" : newer); /* first whole, then harmed */
+        must(net_nft_commit(batch, NULL), NULL);
+        must(net_rules_ensure_base(NULL), NULL);
+        g_autofree char *now = NULL;
+        must(net_nft_get(NET_NFT_INET, "base", &key, &found, NULL, &now, NULL), NULL);
+        assert_string_equal(now, i ? seal : newer);
+    }
 }
 
 static void test_base_when_asked_again_then_nothing_is_written(void **state)
@@ -170,6 +207,8 @@ static void test_network_when_added_thrice_then_written_once_and_removed_whole(v
         for (size_t i = 0; i < G_N_ELEMENTS(sets); i++) {
             assert_int_equal(count(sets[i]), 0);
         }
+        g_autoptr(GPtrArray) chains = net_nft_list_chains(NET_NFT_INET, NULL);
+        assert_int_equal(chains->len, 0); /* the last one takes the tables along */
         must(net_rules_check_network(&network, lines, NULL), NULL);
         assert_true(lines->len > 0);
     }
@@ -683,6 +722,9 @@ static void test_rules_when_appliers_are_killed_then_a_sweep_leaves_nothing(void
     g_autoptr(GPtrArray) texts = NULL;
     must(net_rules_sweep(TEST_STORE, owners, false, &texts, NULL), NULL);
     assert_true(texts->len > 0);
+    g_autofree char *nothing = list_elements(); /* nobody has anything: nor are there tables */
+    assert_null(strstr(nothing, "guest"));
+    must(net_rules_ensure_base(NULL), NULL);
     g_autofree char *after = list_elements();
     assert_string_equal(after, before);
     g_autoptr(GPtrArray) lines = g_ptr_array_new_with_free_func(g_free);
@@ -693,6 +735,8 @@ static void test_rules_when_appliers_are_killed_then_a_sweep_leaves_nothing(void
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_base_when_its_text_changes_then_its_version_does),
+        cmocka_unit_test(test_base_when_a_newer_program_wrote_it_then_it_stays),
         cmocka_unit_test(test_base_when_asked_again_then_nothing_is_written),
         cmocka_unit_test(test_base_when_harmed_then_mended_and_elements_stay),
         cmocka_unit_test(test_base_when_a_set_has_another_type_then_all_anew),
