@@ -88,11 +88,13 @@ bool net_network_drop_member(NetNetwork *network, const char *owner, GError **er
 /* Bridge, base rules, hooks, dnsmasq by its supervisor: all of it is there and answers when this
  * returns. Idempotent, nothing is written the second time. To be called again when the first port
  * of an isolated network's members comes: it is forwarded to from then on. After a failure nothing
- * that was not there before is there. EXISTS: a route of this host overlaps by now. 45 ms the first
+ * that was not there before is there. EXISTS: a route of this host overlaps by now. BUSY:
+ * it is up in another network namespace. 45 ms the first
  * time, 1 ms later. */
 bool net_network_up(NetNetwork *network, GError **error);
 /* Takes down what up made when no member is up and it is not kept; foreign ports on the bridge keep
- * it, which is said in *out_kept (transfer full, NULL: gone or still used). */
+ * it, and that it is up in another network namespace, which is said in *out_kept (transfer full,
+ * NULL: gone or still used). */
 bool net_network_down_if_unused(NetNetwork *network, char **out_kept, GError **error);
 /* network rm: BUSY while members are there (named). */
 bool net_network_remove(NetNetwork *network, GError **error);

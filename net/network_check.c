@@ -64,8 +64,6 @@ static void check_supervisor(const Check *check)
     net_supervisor_find(check->network->dirfd, &state);
     if (!state.pid) {
         tell(check, "the supervisor is not running");
-    } else if (state.netns != net_supervisor_own_netns()) {
-        tell(check, "the supervisor runs in another network namespace");
     } else if (net_dnsmasq_is_needed(check->network) && !state.dnsmasq_pid) {
         tell(check, "dnsmasq is not running");
     }
@@ -201,6 +199,12 @@ static bool check_down(const Check *check, GError **error)
 static bool look(const Check *check, GError **error)
 {
     NetNetwork *network = check->network;
+    pid_t elsewhere = net_supervisor_elsewhere(network->dirfd);
+    if (elsewhere) {
+        tell(check, "the network is up in another network namespace, that of pid %d",
+             (int)elsewhere);
+        return true;
+    }
     if (!net_network_is_up(network) && is_wanted_up(network)) {
         tell(check, "the network is not up");
         return true;
@@ -218,7 +222,7 @@ static bool look(const Check *check, GError **error)
 
 static bool mend(const Check *check, GError **error)
 {
-    if (check->lines->len == 0) {
+    if (check->lines->len == 0 || net_supervisor_elsewhere(check->network->dirfd)) {
         return true;
     }
     if (net_network_is_up(check->network) || is_wanted_up(check->network)) {

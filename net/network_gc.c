@@ -228,6 +228,10 @@ static bool collect_open(const Gc *gc, NetNetwork *network, GError **error)
     }
     sweep_taken(gc, network);
     sweep_up_marks(gc, network);
+    if (net_supervisor_elsewhere(network->dirfd)) {
+        g_hash_table_add(gc->up, g_strdup(network->record->name));
+        return true;
+    }
     if (!collect_members(gc, network, error) || !collect_damaged(gc, network, error)) {
         return false;
     }

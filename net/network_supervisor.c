@@ -65,6 +65,14 @@ void net_supervisor_find(int dirfd, NetSupervisor *out)
     read_state(dirfd, out);
 }
 
+pid_t net_supervisor_elsewhere(int dirfd)
+{
+    NetSupervisor state;
+    net_supervisor_find(dirfd, &state);
+    /* one that was killed before it wrote has none: it is replaced */
+    return state.pid && state.netns && state.netns != net_supervisor_own_netns() ? state.pid : 0;
+}
+
 bool net_supervisor_write(int dirfd, const NetSupervisor *state, GError **error)
 {
     json_t *object =
@@ -273,7 +281,7 @@ bool net_supervisor_begin(NetNetwork *network, GError **error)
         if (is_ours && is_ready(network, &state)) {
             return true;
         }
-        if (!is_ours) { /* none, killed, or of another namespace */
+        if (!is_ours) { /* none, or killed at its begin */
             return net_supervisor_end(network->dirfd, error) && start(network, end_us, error);
         }
         if (!wait_for_write(inotify_fd, state.pid, end_us, error)) {

@@ -19,6 +19,9 @@ typedef struct {
 
 uint64_t net_supervisor_own_netns(void);
 void net_supervisor_find(int dirfd, NetSupervisor *out);
+/* Its pid when it lives in another network namespace than this thread: the network is up there, and
+ * nothing of it may be touched from here. 0: no. */
+pid_t net_supervisor_elsewhere(int dirfd);
 /* For the supervisor itself: pid, dnsmasq_pid, dnsmasq_start and is_dnsmasq_ready are written. */
 bool net_supervisor_write(int dirfd, const NetSupervisor *state, GError **error);
 

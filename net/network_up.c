@@ -91,6 +91,13 @@ static bool begin(NetNetwork *network, GError **error)
 bool net_network_up(NetNetwork *network, GError **error)
 {
     g_assert(network->lock);
+    pid_t elsewhere = net_supervisor_elsewhere(network->dirfd);
+    if (elsewhere) {
+        return base_fail(error, VM_ERROR_BUSY,
+                         "network '%s' is up in another network namespace, that of pid %d - use "
+                         "another --state-dir here, or end that process",
+                         network->record->name, (int)elsewhere);
+    }
     bool was_up = net_network_is_up(network);
     if (begin(network, error)) {
         return true;
@@ -184,6 +191,14 @@ bool net_network_down_if_unused(NetNetwork *network, char **out_kept, GError **e
         *out_kept = NULL;
     }
     if (network->is_gone) {
+        return true;
+    }
+    pid_t elsewhere = net_supervisor_elsewhere(network->dirfd);
+    if (elsewhere) {
+        if (out_kept) {
+            *out_kept = g_strdup_printf("it is up in another network namespace, that of pid %d",
+                                        (int)elsewhere);
+        }
         return true;
     }
     bool is_up = net_network_is_up(network);

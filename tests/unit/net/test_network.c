@@ -293,6 +293,48 @@ static void test_network_without_dhcp_and_dns_has_no_dnsmasq(void **state)
     assert_well(network);
 }
 
+/* In a namespace of its own: what another one has up is told and left alone. */
+static int visit_from_elsewhere(void)
+{
+    GError *error = NULL;
+    g_autofree char *kept = NULL;
+    if (unshare(CLONE_NEWNET)) {
+        return 1;
+    }
+    g_autoptr(NetNetwork) network = net_network_open(store.store, "lab", 5000, NULL);
+    if (!network || net_network_up(network, &error) ||
+        !g_error_matches(error, VM_ERROR, VM_ERROR_BUSY) ||
+        !strstr(error->message, "up in another network namespace")) {
+        return 2;
+    }
+    if (!net_network_down_if_unused(network, &kept, NULL) || !kept) {
+        return 3;
+    }
+    g_autoptr(GPtrArray) left = g_ptr_array_new_with_free_func(g_free);
+    return !net_network_check(network, true, left, NULL, NULL) || left->len != 1 ? 4 : 0;
+}
+
+static void test_network_that_is_up_elsewhere_is_left_alone(void **state)
+{
+    (void)state;
+    g_autoptr(NetworkSpec) spec = test_spec("lab", NULL);
+    NetNetwork *network = test_define(&store, spec);
+    g_autoptr(NetMember) member = start(network, "web");
+    pid_t supervisor = net_network_view(network)->supervisor_pid;
+    test_close(&store);
+    pid_t pid = fork();
+    if (pid == 0) {
+        _exit(visit_from_elsewhere());
+    }
+    int status = 0;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(WEXITSTATUS(status), 0);
+    network = test_open(&store, "lab");
+    assert_int_equal(net_network_view(network)->supervisor_pid, supervisor);
+    assert_well(network);
+    stop(network, member);
+}
+
 /* --- many at once ----------------------------------------------------------------------------- */
 
 static void add_some(int first, int n)
@@ -388,6 +430,7 @@ int main(void)
         TEST(test_route_that_came_since_is_told),
         TEST(test_foreign_bridge_gets_rules_and_a_supervisor_only),
         TEST(test_network_without_dhcp_and_dns_has_no_dnsmasq),
+        TEST(test_network_that_is_up_elsewhere_is_left_alone),
         TEST(test_two_processes_add_members_at_once),
         TEST(test_many_processes_take_one_network_up),
 #undef TEST
