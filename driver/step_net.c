@@ -224,6 +224,20 @@ static bool apply_rules(StepContext *c, const GPtrArray *open, GPtrArray *member
     return net_rules_apply(list, members->len, NULL, 0, error);
 }
 
+/* What the host needs for ports (answers of loopback, forwarding) is switched on with the first. */
+bool machine_step_settle_ports(const GPtrArray *open, const GPtrArray *members, GError **error)
+{
+    for (unsigned i = 0; i < members->len; i++) {
+        const NetMember *member = g_ptr_array_index(members, i);
+        NetNetwork *network =
+            member->ports->len ? machine_nets_find_in(open, member->network) : NULL;
+        if (network && !net_network_up(network, error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 bool step_filter_apply(StepContext *c, unsigned index G_GNUC_UNUSED, GError **error)
 {
     g_autoptr(GPtrArray) open = machine_nets_open(c->host, c->plan, error);
@@ -233,7 +247,8 @@ bool step_filter_apply(StepContext *c, unsigned index G_GNUC_UNUSED, GError **er
         return false;
     }
     note_forwards(c, port_member(c->plan, members));
-    return machine_boot_save(c->dirfd, c->boot, error);
+    return machine_step_settle_ports(open, members, error) &&
+           machine_boot_save(c->dirfd, c->boot, error);
 }
 
 /* What is recorded to be up for each NIC, in the networks' records or, where they are gone, in the

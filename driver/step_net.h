@@ -17,3 +17,5 @@ bool step_tap_undo(MachineHost *host, const MachinePlan *plan, int dirfd, unsign
 /* The tap or macvtap of a NIC and its limits, as the plan says; idempotent, so it is also how they
  * change live. */
 bool machine_step_make_tap(const MachinePlan *plan, unsigned index, GError **error);
+/* After ports were written to the members' networks, which are open. */
+bool machine_step_settle_ports(const GPtrArray *open, const GPtrArray *members, GError **error);

@@ -163,7 +163,8 @@ static bool change_networks(const MachineTransition *t, GError **error)
     }
     (void)base_failpoint("update.mid");
     return net_rules_apply((NetMember *const *)m.new->pdata, m.new->len,
-                           (NetMember *const *)m.old->pdata, m.old->len, error);
+                           (NetMember *const *)m.old->pdata, m.old->len, error) &&
+           machine_step_settle_ports(m.open, m.new, error);
 }
 
 /* --- taps ------------------------------------------------------------------------------------- */

@@ -81,8 +81,10 @@ def bridges(lab):
         plain = bench.begin("plain", "--network", "bridge=br9")["nics"][0]
         expect(plain["network"] == "bridge.br9" and plain["ip4"] is None, f"another's bridge: {plain}")
         expect(link(plain["tap"])["master"] == "br9", "its tap is there")
+        expect(netlab.get_sysctl("net.ipv4.conf.br9.route_localnet") == "0", "a bridge without ports is left alone")
         fixed = bench.begin("fixed", "--network", "bridge=br9,ip=192.0.2.50", "-p", "8085:80")
         expect(fixed["ssh"]["addr"] == "192.0.2.50" and fixed["forwards"][0]["host_port"] == 8085, f"with a fixed address: {fixed}")
+        expect(netlab.get_sysctl("net.ipv4.conf.br9.route_localnet") == "1", "ports answer at loopback")
         taken = bench.begin("thief", "--network", "bridge=br9,ip=192.0.2.50", status=None)
         expect(taken.returncode != 0 and "fixed" in taken.stderr, f"an address that a neighbour has: {taken.stderr}")
         absent = bench.begin("lost", "--network", "bridge=br77", status=None)
