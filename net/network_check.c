@@ -226,7 +226,7 @@ static bool mend(const Check *check, GError **error)
         return true;
     }
     if (net_network_is_up(check->network) || is_wanted_up(check->network)) {
-        return net_network_up(check->network, error);
+        return net_rules_mend_base(error) && net_network_up(check->network, error);
     }
     return net_network_down_if_unused(check->network, NULL, error);
 }

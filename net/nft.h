@@ -142,3 +142,8 @@ bool net_nft_generation(uint32_t *out_generation, GError **error);
  * table. Members' chains are not looked into, so that it costs the same at any number of them.
  * Unchanged as long as nobody writes a rule; the same text written anew may have another. */
 bool net_nft_fingerprint(NetNftFamily family, uint64_t *out_hash, GError **error);
+/* A hash that costs a tenth of the fingerprint (one dump of chains): over the base chains and how
+ * many rules and jumps each has, so it changes with all that is flushed or removed, but not with a
+ * rule that is replaced. shared: chains that members' rules lead to, which are not counted in. */
+bool net_nft_shape(NetNftFamily family, const char *const *shared, uint64_t *out_hash,
+                   GError **error);

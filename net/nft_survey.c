@@ -56,6 +56,8 @@ typedef struct {
     GPtrArray *names; /* of char* */
     unsigned n_of_members;
     uint64_t sum;
+    const char *const *shared; /* base chains that members' rules lead to, NULL: use isn't summed */
+    uint64_t use_sum;
 } Chains;
 
 static void restart_chains(void *data)
@@ -63,13 +65,14 @@ static void restart_chains(void *data)
     Chains *chains = data;
     g_ptr_array_set_size(chains->names, 0);
     chains->n_of_members = 0;
-    chains->sum = 0;
+    chains->sum = chains->use_sum = 0;
 }
 
 static bool collect_chain(struct nlmsghdr *header, void *data)
 {
     static const int which[] = {NFTA_CHAIN_NAME, NFTA_CHAIN_HOOK, NFTA_CHAIN_POLICY,
                                 NFTA_CHAIN_TYPE, NFTA_CHAIN_FLAGS};
+    static const int used[] = {NFTA_CHAIN_NAME, NFTA_CHAIN_USE};
     Chains *chains = data;
     struct nlattr *parts[NFTA_CHAIN_MAX + 1];
     if (net_nft_parse(header, parts, NFTA_CHAIN_MAX) && parts[NFTA_CHAIN_NAME] &&
@@ -80,6 +83,10 @@ static bool collect_chain(struct nlmsghdr *header, void *data)
             chains->n_of_members++;
         } else {
             chains->sum += hash_attributes(FNV_BASIS, parts, which, G_N_ELEMENTS(which));
+        }
+        if (chains->shared && !g_str_has_prefix(name, NET_NFT_MEMBER_PREFIX) &&
+            !g_strv_contains(chains->shared, name)) {
+            chains->use_sum += hash_attributes(FNV_BASIS, parts, used, G_N_ELEMENTS(used));
         }
     }
     return true;
@@ -272,6 +279,18 @@ bool net_nft_fingerprint(NetNftFamily family, uint64_t *out_hash, GError **error
     }
     sum += chains.sum;
     *out_hash = sum ? sum : 1;
+    return true;
+}
+
+bool net_nft_shape(NetNftFamily family, const char *const *shared, uint64_t *out_hash,
+                   GError **error)
+{
+    g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
+    Chains chains = {.names = names, .shared = shared};
+    if (!dump_chains(family, &chains, error)) {
+        return false;
+    }
+    *out_hash = chains.sum + chains.use_sum;
     return true;
 }
 

@@ -2,7 +2,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include "base/error.h"
 #include "net/filter.h"
 #include "net/rules_internal.h"
@@ -176,12 +175,26 @@ static char *compute_print(GError **error)
     return g_strdup_printf("%016" G_GINT64_MODIFIER "x %016" G_GINT64_MODIFIER "x", inet, bridge);
 }
 
-/* The seal is "VERSION INET BRIDGE". */
-static bool is_seal_good(const char *seal, const char *print)
+/* The same at a tenth of the cost: what is flushed or removed shows here. */
+static char *compute_shape(GError **error)
+{
+    static const char *const shared[] = {"refuse", "private", "answer", NULL};
+    uint64_t inet = 0, bridge = 0;
+    if (!net_nft_shape(NET_NFT_INET, shared, &inet, error) ||
+        !net_nft_shape(NET_NFT_BRIDGE, shared, &bridge, error)) {
+        return NULL;
+    }
+    return g_strdup_printf("%016" G_GINT64_MODIFIER "x", inet * 31 + bridge);
+}
+
+/* The seal is "VERSION SHAPE INET BRIDGE". Part of it when the version is not older than ours, else
+ * NULL. */
+static const char *seal_part(const char *seal, bool is_print)
 {
     char *end;
     guint64 version = g_ascii_strtoull(seal, &end, 10);
-    return version >= BASE_VERSION && *end == ' ' && !strcmp(end + 1, print);
+    const char *print = *end == ' ' ? strchr(end + 1, ' ') : NULL;
+    return version < BASE_VERSION || !print ? NULL : is_print ? print + 1 : end + 1;
 }
 
 /* *out_seal NULL: none was set. */
@@ -205,17 +218,34 @@ bool net_rules_base_is_whole(bool *out_is_whole, GError **error)
     if (seal && !print) {
         return false;
     }
-    *out_is_whole = seal && is_seal_good(seal, print);
+    *out_is_whole = seal && g_strcmp0(seal_part(seal, true), print) == 0;
+    return true;
+}
+
+static bool looks_whole(bool *out_is_whole, GError **error)
+{
+    g_autofree char *seal = NULL, *shape = NULL;
+    *out_is_whole = false;
+    if (!read_seal(&seal, error)) {
+        return false;
+    }
+    shape = seal ? compute_shape(error) : NULL;
+    if (seal && !shape) {
+        return false;
+    }
+    const char *sealed = seal ? seal_part(seal, false) : NULL;
+    *out_is_whole = sealed && g_str_has_prefix(sealed, shape);
     return true;
 }
 
 static bool write_seal(GError **error)
 {
     g_autofree char *old = NULL, *print = compute_print(error);
-    if (!print || !read_seal(&old, error)) {
+    g_autofree char *shape = print ? compute_shape(error) : NULL;
+    if (!shape || !read_seal(&old, error)) {
         return false;
     }
-    g_autofree char *seal = g_strdup_printf("%u %s", BASE_VERSION, print);
+    g_autofree char *seal = g_strdup_printf("%u %s %s", BASE_VERSION, shape, print);
     g_autoptr(NetNftBatch) batch = net_nft_batch_new();
     if (old) {
         net_nft_delete_element(batch, NET_NFT_INET, "base", json_integer(BASE_KEY));
@@ -245,66 +275,26 @@ static bool write_base(GError **error)
     return false;
 }
 
-/* When they were last found whole by this process: while the generation is the same, nobody has
- * written anything since. */
-static struct {
-    GMutex mutex;
-    dev_t device; /* the namespace */
-    ino_t inode;
-    uint32_t generation;
-} found_whole; /* guarded by its mutex */
-
-static bool is_known_whole(const struct stat *here, uint32_t generation)
-{
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&found_whole.mutex);
-    return found_whole.device == here->st_dev && found_whole.inode == here->st_ino &&
-           found_whole.generation == generation;
-}
-
-static void remember_whole(const struct stat *here, uint32_t generation)
-{
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&found_whole.mutex);
-    found_whole.device = here->st_dev;
-    found_whole.inode = here->st_ino;
-    found_whole.generation = generation;
-}
-
-/* The generation is read before, so that what is written meanwhile is not taken for known. */
-static bool is_whole_now(bool *out_is_whole, GError **error)
-{
-    struct stat here = {0};
-    uint32_t generation = 0;
-    bool has_space = stat("/proc/thread-self/ns/net", &here) == 0;
-    if (!net_nft_generation(&generation, error)) {
-        return false;
-    }
-    *out_is_whole = has_space && is_known_whole(&here, generation);
-    if (*out_is_whole) {
-        return true;
-    }
-    if (!net_rules_base_is_whole(out_is_whole, error)) {
-        return false;
-    }
-    if (*out_is_whole && has_space) {
-        remember_whole(&here, generation);
-    }
-    return true;
-}
-
-bool net_rules_ensure_base(GError **error)
+static bool mend(GError **error)
 {
     bool is_whole = false;
-    if (!is_whole_now(&is_whole, error)) {
-        return false;
-    }
-    if (is_whole) {
-        return true;
-    }
     g_autoptr(NetRulesLock) lock = net_rules_lock(NET_RULES_LOCK_MS, error);
     if (!lock || !net_rules_base_is_whole(&is_whole, error)) {
         return false; /* or somebody else has just written them */
     }
     return is_whole || (write_base(error) && write_seal(error));
+}
+
+bool net_rules_ensure_base(GError **error)
+{
+    bool is_whole = false;
+    return looks_whole(&is_whole, error) && (is_whole || mend(error));
+}
+
+bool net_rules_mend_base(GError **error)
+{
+    bool is_whole = false;
+    return net_rules_base_is_whole(&is_whole, error) && (is_whole || mend(error));
 }
 
 /* --- without a trace -------------------------------------------------------------------------- */

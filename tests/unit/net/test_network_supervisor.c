@@ -308,7 +308,7 @@ static void test_fight_ends_with_a_rest_and_a_warning(void **state)
             if (g_get_monotonic_time() > end_us) { /* it rests */
                 g_autofree char *text = test_run("cat", log, NULL);
                 assert_non_null(strstr(text, "again and again - resting"));
-                assert_in_range(i, 4, 7);
+                assert_in_range(i, 4, 11); /* more where a busy host gives it rests */
                 g_autoptr(NetNetwork) network = net_network_open(store.store, "lab", 5000, NULL);
                 g_autoptr(GPtrArray) left = g_ptr_array_new_with_free_func(g_free);
                 assert_true(net_network_check(network, true, left, NULL, NULL));
