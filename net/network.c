@@ -69,40 +69,40 @@ void net_network_describe_rules(const NetNetwork *network, const char *owner, Ne
                              .cidr6 = record->cidr6};
 }
 
-/* Isolated networks alone are told apart by whether port maps lead to them. */
-static bool has_ports(NetNetwork *network, bool *out_has, GError **error)
+typedef struct {
+    bool to_ip4, to_ip6;
+} Ports;
+
+/* Where the ports of all members lead to. Costs the same at any number of members with ports. */
+static Ports find_ports(const NetNetwork *network)
 {
-    *out_has = false;
-    if (network->record->mode != SPEC_NET_MODE_ISOLATED) {
-        return true;
+    Ports ports = {0};
+    autofd int fd =
+        openat(network->dirfd, NET_PORTS_DIR, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    struct dirent *entry;
+    while (dir && !(ports.to_ip4 && ports.to_ip6) && (entry = readdir(dir))) {
+        ports.to_ip4 |= entry->d_name[0] == '4';
+        ports.to_ip6 |= entry->d_name[0] == '6';
     }
-    const GPtrArray *members = net_network_members(network, error);
-    for (guint i = 0; members && i < members->len && !*out_has; i++) {
-        *out_has = ((const NetMember *)members->pdata[i])->ports->len > 0;
+    if (dir) {
+        base_fd_steal(&fd);
+        closedir(dir);
     }
-    return members != NULL;
+    return ports;
 }
 
 bool net_network_settle_foreign(NetNetwork *network, GPtrArray *differences, GError **error)
 {
-    bool has_ip4 = false, has_ip6 = false;
-    const GPtrArray *members = net_network_members(network, error);
-    for (guint i = 0; members && i < members->len; i++) {
-        const GPtrArray *ports = ((const NetMember *)members->pdata[i])->ports;
-        for (guint j = 0; j < ports->len; j++) {
-            bool is_ip6 = ((const NetPortMap *)ports->pdata[j])->guest.n_bytes == 16;
-            has_ip6 |= is_ip6;
-            has_ip4 |= !is_ip6;
-        }
-    }
-    return members &&
-           net_bridge_settle_foreign(network->record->bridge, has_ip4, has_ip6, differences, error);
+    Ports ports = find_ports(network);
+    return net_bridge_settle_foreign(network->record->bridge, ports.to_ip4, ports.to_ip6,
+                                     differences, error);
 }
 
-bool net_network_describe_bridge(NetNetwork *network, const char *tag, NetBridge *out,
-                                 GError **error)
+void net_network_describe_bridge(const NetNetwork *network, const char *tag, NetBridge *out)
 {
     const NetRecord *record = network->record;
+    Ports ports = record->mode == SPEC_NET_MODE_ISOLATED ? find_ports(network) : (Ports){0};
     *out = (NetBridge){.name = record->bridge,
                        .owner_tag = tag,
                        .mode = record->mode,
@@ -110,9 +110,9 @@ bool net_network_describe_bridge(NetNetwork *network, const char *tag, NetBridge
                        .gateway6 = record->gateway6,
                        .n_bits4 = record->cidr4.n_bits,
                        .n_bits6 = record->cidr6.n_bits,
-                       .mtu = record->mtu};
+                       .mtu = record->mtu,
+                       .has_ports = ports.to_ip4 || ports.to_ip6};
     net_bridge_mac(tag, out->mac);
-    return has_ports(network, &out->has_ports, error);
 }
 
 /* --- reading ---------------------------------------------------------------------------------- */
@@ -328,7 +328,8 @@ static void give_addresses(NetNetwork *network, const NetMember *old, const NetM
 
 static bool make_folders(const NetNetwork *network, GError **error)
 {
-    static const char *const folders[] = {NET_MEMBERS_DIR, NET_TAKEN_DIR, NET_UP_DIR};
+    static const char *const folders[] = {NET_MEMBERS_DIR, NET_TAKEN_DIR, NET_PORTS_DIR,
+                                          NET_UP_DIR};
     for (size_t i = 0; i < G_N_ELEMENTS(folders); i++) {
         if (mkdirat(network->dirfd, folders[i], 0700) < 0 && errno != EEXIST) {
             base_error_set_errno(error, errno, "network '%s': cannot make '%s'",
@@ -349,6 +350,31 @@ static bool write_record(NetNetwork *network, const NetMember *member, GError **
     g_autofree char *found = base_file_read(network->dirfd, file, MEMBER_MAX_BYTES, NULL, NULL);
     return (found && !strcmp(found, json)) ||
            base_file_write_atomic(network->dirfd, file, json, strlen(json), 0600, error);
+}
+
+/* Marks whether ports of `owner` lead to a family. */
+static bool set_ports_mark(const NetNetwork *network, const char *owner, bool is_ip4, bool has,
+                           GError **error)
+{
+    g_autofree char *path = g_strdup_printf(NET_PORTS_DIR "/%c.%s", is_ip4 ? '4' : '6', owner);
+    int result = has ? symlinkat(owner, network->dirfd, path) : unlinkat(network->dirfd, path, 0);
+    if (result < 0 && errno != EEXIST && errno != ENOENT) {
+        base_error_set_errno(error, errno, "cannot write '%s'", path);
+        return false;
+    }
+    return true;
+}
+
+static bool set_ports(const NetNetwork *network, const NetMember *member, GError **error)
+{
+    Ports ports = {0};
+    for (guint i = 0; i < member->ports->len; i++) {
+        bool is_ip6 = ((const NetPortMap *)member->ports->pdata[i])->guest.n_bytes == 16;
+        ports.to_ip6 |= is_ip6;
+        ports.to_ip4 |= !is_ip6;
+    }
+    return set_ports_mark(network, member->owner, true, ports.to_ip4, error) &&
+           set_ports_mark(network, member->owner, false, ports.to_ip6, error);
 }
 
 static bool set_up(const NetNetwork *network, const NetMember *member, GError **error)
@@ -372,9 +398,9 @@ static bool put(NetNetwork *network, const NetMember *member, const NetMember *o
 {
     bool is_done = make_folders(network, error) && passes("member.taken", error) &&
                    take_addresses(network, member, error) && passes("member.record", error) &&
-                   write_record(network, member, error) && passes("member.up", error) &&
-                   set_up(network, member, error) && passes("member.dnsmasq", error) &&
-                   net_dnsmasq_put(network, member, old, error);
+                   write_record(network, member, error) && set_ports(network, member, error) &&
+                   passes("member.up", error) && set_up(network, member, error) &&
+                   passes("member.dnsmasq", error) && net_dnsmasq_put(network, member, old, error);
     if (is_done && old) {
         give_addresses(network, old, member);
     }
@@ -404,6 +430,8 @@ static bool remove_files(NetNetwork *network, const char *owner, const NetMember
     g_autofree char *mark = g_build_filename(NET_UP_DIR, owner, NULL);
     g_autofree char *file = member_file(owner);
     if (!net_dnsmasq_drop(network, owner, old, error) ||
+        !set_ports_mark(network, owner, true, false, error) ||
+        !set_ports_mark(network, owner, false, false, error) ||
         !net_up_clear_mark(network->dirfd, mark, error)) {
         return false;
     }

@@ -12,6 +12,7 @@
  *                                            while the machine exists
  *                       taken/ADDRESS        symlink to OWNER: who has an address or a MAC, so that
  *                                            a choice costs the same at any number of members
+ *                       ports/4.OWNER, 6.OWNER   whose ports lead to IPv4, to IPv6
  *                       up/OWNER             symlink to the boot and namespace in which it runs
  *                       is-up                the same, of the network
  *                       supervisor.json, supervisor.lock   who watches

@@ -106,6 +106,19 @@ static void sweep_taken(const Gc *gc, NetNetwork *network)
     }
 }
 
+/* Marks of ports whose member is gone: "4.OWNER", "6.OWNER". */
+static void sweep_port_marks(const Gc *gc, NetNetwork *network)
+{
+    g_autoptr(GPtrArray) files = net_folder_list(network->dirfd, NET_PORTS_DIR);
+    for (guint i = 0; i < files->len && !gc->is_dry_run; i++) {
+        const char *file = files->pdata[i];
+        g_autofree char *path = g_build_filename(NET_PORTS_DIR, file, NULL);
+        if (strlen(file) < 2 || !net_network_member(network, file + 2)) {
+            unlinkat(network->dirfd, path, 0);
+        }
+    }
+}
+
 static void sweep_up_marks(const Gc *gc, NetNetwork *network)
 {
     g_autoptr(GPtrArray) files = net_folder_list(network->dirfd, NET_UP_DIR);
@@ -228,6 +241,7 @@ static bool collect_open(const Gc *gc, NetNetwork *network, GError **error)
     }
     sweep_taken(gc, network);
     sweep_up_marks(gc, network);
+    sweep_port_marks(gc, network);
     if (net_supervisor_elsewhere(network->dirfd)) {
         g_hash_table_add(gc->up, g_strdup(network->record->name));
         return true;

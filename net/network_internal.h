@@ -51,6 +51,7 @@ struct NetNetwork {
 
 #define NET_MEMBERS_DIR "members"
 #define NET_TAKEN_DIR   "taken"
+#define NET_PORTS_DIR   "ports"
 #define NET_UP_DIR      "up"
 #define NET_IS_UP_FILE  "is-up"
 #define NET_RECORD_FILE "network.json"
@@ -84,8 +85,7 @@ GPtrArray *net_folder_list(int dirfd, const char *name);
 /* Descriptions for the layers below, borrowing from the network; owner and tag: transfer full. */
 char *net_network_owner(const NetNetwork *network); /* "<store id>:net:<name>" */
 void net_network_describe_rules(const NetNetwork *network, const char *owner, NetRulesNetwork *out);
-bool net_network_describe_bridge(NetNetwork *network, const char *tag, NetBridge *out,
-                                 GError **error);
+void net_network_describe_bridge(const NetNetwork *network, const char *tag, NetBridge *out);
 
 /* What ports of its members need of a bridge that is not ours; as net_bridge_settle_foreign(). */
 bool net_network_settle_foreign(NetNetwork *network, GPtrArray *differences, GError **error);

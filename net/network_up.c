@@ -61,8 +61,8 @@ static bool begin_bridge(NetNetwork *network, GError **error)
     if (net_record_is_ours(network->record)) {
         g_autofree char *tag = net_bridge_owner_tag(network->store_id, network->record->name);
         NetBridge bridge;
-        return net_network_describe_bridge(network, tag, &bridge, error) &&
-               net_bridge_create(&bridge, error);
+        net_network_describe_bridge(network, tag, &bridge);
+        return net_bridge_create(&bridge, error);
     }
     if (!net_bridge_probe(network->record->bridge, &is_there, error)) {
         return false;

@@ -1,3 +1,4 @@
+#include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -293,6 +294,35 @@ static void test_network_without_dhcp_and_dns_has_no_dnsmasq(void **state)
     assert_well(network);
 }
 
+static bool has_mark(const NetNetwork *network, char family, const NetMember *member)
+{
+    g_autofree char *path = g_strdup_printf("ports/%c.%s", family, member->owner);
+    return faccessat(network->dirfd, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+/* What an isolated bridge is forwarded to follows from them, without reading all members. */
+static void test_ports_are_marked_by_where_they_lead(void **state)
+{
+    (void)state;
+    g_autoptr(NetworkSpec) spec = test_spec("lab", "mode", "isolated", "keep", "true", NULL);
+    NetNetwork *network = test_define(&store, spec);
+    g_autoptr(NetMember) member = test_member(&store, network, "web");
+    NetBridge bridge;
+    test_put(network, member);
+    net_network_describe_bridge(network, "vm-run:t", &bridge);
+    assert_false(bridge.has_ports || has_mark(network, '4', member));
+    NetPortMap port = {.host_port = 8080, .guest = member->ip6, .guest_port = 80};
+    g_ptr_array_add(member->ports, g_memdup2(&port, sizeof port));
+    test_put(network, member);
+    net_network_describe_bridge(network, "vm-run:t", &bridge);
+    assert_true(bridge.has_ports && has_mark(network, '6', member));
+    assert_false(has_mark(network, '4', member));
+    test_up(network);
+    assert_well(network);
+    assert_true(net_network_drop_member(network, member->owner, NULL));
+    assert_false(has_mark(network, '6', member));
+}
+
 /* In a namespace of its own: what another one has up is told and left alone. */
 static int visit_from_elsewhere(void)
 {
@@ -430,6 +460,7 @@ int main(void)
         TEST(test_route_that_came_since_is_told),
         TEST(test_foreign_bridge_gets_rules_and_a_supervisor_only),
         TEST(test_network_without_dhcp_and_dns_has_no_dnsmasq),
+        TEST(test_ports_are_marked_by_where_they_lead),
         TEST(test_network_that_is_up_elsewhere_is_left_alone),
         TEST(test_two_processes_add_members_at_once),
         TEST(test_many_processes_take_one_network_up),
