@@ -320,6 +320,23 @@ static void check_firewall(const DoctorProbe *p, MachineCheck *check)
     pass(check, "no rule of another program drops what networks forward");
 }
 
+static void check_rules(const DoctorProbe *p, MachineCheck *check)
+{
+    if (!p->amiss) {
+        return; /* no network is up */
+    }
+    if (p->amiss->len > 0) {
+        find_fault(check, DOCTOR_WARN,
+                   g_strdup("vm-run network check --fix; until then guests may forge addresses, "
+                            "and ports may not answer"),
+                   "%u thing%s of the networks %s not as it should be: %s%s", p->amiss->len,
+                   p->amiss->len == 1 ? "" : "s", p->amiss->len == 1 ? "is" : "are",
+                   (char *)g_ptr_array_index(p->amiss, 0), p->amiss->len > 1 ? " (the first)" : "");
+        return;
+    }
+    pass(check, "the networks that are up are as they should be");
+}
+
 static void check_parts(const DoctorProbe *p, MachineCheck *check)
 {
     if (p->has_watch && p->has_embed) {
@@ -434,6 +451,7 @@ static const CheckRow rows[] = {
     {"tun", check_tun},
     {"networks", check_networks},
     {"firewall", check_firewall},
+    {"network-rules", check_rules},
     {"parts", check_parts},
     {"qemu-img", check_qemu_img},
     {"ssh", check_ssh},

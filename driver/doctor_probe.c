@@ -39,6 +39,7 @@ void doctor_probe_free(DoctorProbe *p)
         g_free(texts[i]);
     }
     g_clear_pointer(&p->drops, g_ptr_array_unref);
+    g_clear_pointer(&p->amiss, g_ptr_array_unref);
     host_facts_free(p->facts);
     g_free(p);
 }
@@ -265,6 +266,30 @@ static void probe_parts(DoctorProbe *p)
     p->has_tun = access("/dev/net/tun", F_OK) == 0;
 }
 
+/* Rules, links, addresses and dnsmasq of all that is up, as `network check` looks at them. */
+static void probe_rules(DoctorProbe *p, const char *state_dir, const char *connect)
+{
+    if (!p->facts->is_root || !p->facts->has_net_admin || access(p->state_dir, F_OK) < 0) {
+        return;
+    }
+    g_autoptr(MachineHost) host = machine_host_new(state_dir, connect, true, NULL);
+    g_auto(GStrv) names = host ? machine_network_names(host, true, NULL) : NULL;
+    g_autoptr(GPtrArray) amiss = g_ptr_array_new_with_free_func(g_free);
+    unsigned n_up = 0;
+    for (char **name = names; name && *name; name++) {
+        g_autoptr(MachineNetwork) network = machine_network_load(host, *name, NULL);
+        g_autoptr(GPtrArray) found = g_ptr_array_new_with_free_func(g_free);
+        bool is_looked = network && network->is_up &&
+                         machine_network_check(host, *name, false, found, NULL, NULL);
+        n_up += is_looked;
+        for (unsigned i = 0; is_looked && i < found->len; i++) {
+            g_ptr_array_add(amiss, g_strdup_printf("network '%s': %s", *name,
+                                                   (char *)g_ptr_array_index(found, i)));
+        }
+    }
+    p->amiss = n_up ? g_steal_pointer(&amiss) : NULL;
+}
+
 /* Of each network that is up; where there is none, of one that there could be. */
 static void probe_firewall(DoctorProbe *p, const char *state_dir, const char *connect)
 {
@@ -336,6 +361,7 @@ DoctorProbe *doctor_probe_new(const char *state_dir, const char *connect)
     probe_parts(p);
     probe_limits(p);
     probe_firewall(p, state_dir, connect);
+    probe_rules(p, state_dir, connect);
     p->n_leftovers = p->is_connected && access(p->state_dir, F_OK) == 0
                          ? count_leftovers(p->state_dir, connect)
                          : -1;

@@ -28,6 +28,8 @@ typedef struct {
     char *fs_type;                    /* "ext4", "nfs" ... of its nearest existing folder */
     uint64_t free_bytes, free_inodes; /* UINT64_MAX: unknown */
     /* networks */
+    GPtrArray *amiss; /* of char*: what of the networks that are up is not as it should be; NULL:
+                         unknown */
     GPtrArray *drops; /* of char*: rules of others that drop what networks forward; NULL: unknown */
     /* the rest */
     char *kernel;    /* a readable kernel image for libguestfs */

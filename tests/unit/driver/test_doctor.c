@@ -44,6 +44,7 @@ static DoctorProbe *healthy(void)
         .n_cpus = 2,
     };
     p->drops = g_ptr_array_new_with_free_func(g_free);
+    p->amiss = g_ptr_array_new_with_free_func(g_free);
     p->user_name = g_strdup("ada");
     p->account_in_kvm = p->process_in_kvm = true;
     p->account_in_libvirt = p->process_in_libvirt = true;
@@ -233,6 +234,12 @@ static void no_nft(DoctorProbe *p)
     p->facts->has_nft = false;
 }
 
+static void rules_amiss(DoctorProbe *p)
+{
+    g_ptr_array_add(p->amiss, g_strdup("network 'lab': the table inet vm_driver is missing"));
+    g_ptr_array_add(p->amiss, g_strdup("network 'lab': the bridge has no address"));
+}
+
 static void foreign_drop(DoctorProbe *p)
 {
     g_ptr_array_add(p->drops, g_strdup("table ip filter drops it"));
@@ -331,6 +338,7 @@ static const struct {
     {no_tun, "tun", DOCTOR_WARN, "/dev/net/tun", "modprobe tun"},
     {no_dnsmasq, "networks", DOCTOR_WARN, "dnsmasq is not installed", "dnsmasq-base"},
     {no_nft, "networks", DOCTOR_WARN, "nf_tables", "user network"},
+    {rules_amiss, "network-rules", DOCTOR_WARN, "2 things of the networks are not", "check --fix"},
     {foreign_drop, "firewall", DOCTOR_WARN, "drops it; table ip6 filter, too", "networking.md"},
     {no_watch, "parts", DOCTOR_FAIL, "vm-run-watch", "install vm-run again"},
     {no_embed, "parts", DOCTOR_FAIL, "vm-run-embed", "install vm-run again"},
@@ -361,7 +369,7 @@ static void test_healthy_host_passes_every_check(void **context)
     (void)context;
     g_autoptr(DoctorProbe) probe = healthy();
     g_autoptr(GPtrArray) checks = doctor_judge(probe);
-    assert_int_equal(checks->len, 23);
+    assert_int_equal(checks->len, 24);
     for (unsigned i = 0; i < checks->len; i++) {
         const MachineCheck *check = checks->pdata[i];
         if (check->level != DOCTOR_PASS || check->remedy || !check->text) {
