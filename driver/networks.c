@@ -341,5 +341,6 @@ bool machine_network_check(MachineHost *host, const char *name, bool is_fix, GPt
         return false;
     }
     const NetNetworkView *view = net_network_view(network);
-    return !view->is_up || net_rules_find_foreign_drops(view->bridge, differences, error);
+    return net_network_find_foreign(network, differences, error) &&
+           (!view->is_up || net_rules_find_foreign_drops(view->bridge, differences, error));
 }

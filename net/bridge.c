@@ -392,3 +392,13 @@ GPtrArray *net_bridge_ports(const char *name, GError **error)
     }
     return list_ports(sock, link->index, error);
 }
+
+GPtrArray *net_bridge_foreign_addresses(const char *name, GError **error)
+{
+    g_autoptr(NetLink) link = NULL;
+    g_autoptr(NetSocket) sock = net_socket_open(error);
+    if (!sock || !net_link_find(sock, name, &link, error)) {
+        return NULL;
+    }
+    return link ? list_foreign_addresses(sock, link->index, error) : g_ptr_array_new();
+}

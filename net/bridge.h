@@ -56,6 +56,8 @@ GPtrArray *net_bridge_sweep(bool is_dry_run, GError **error);
 /* Names of the links enslaved to it, transfer full (GPtrArray of char*). NOT_FOUND: no such bridge.
  */
 GPtrArray *net_bridge_ports(const char *name, GError **error);
+/* Addresses of a bridge of ours that somebody else added, as texts, transfer full. */
+GPtrArray *net_bridge_foreign_addresses(const char *name, GError **error);
 
 /* Prefixes that this host has routes or addresses for, GArray of BaseCidr, all tables, IPv4 and
  * IPv6; without default routes (nor their halves, up to /3), loopback, link-local and multicast. */

@@ -92,6 +92,17 @@ static Ports find_ports(const NetNetwork *network)
     return ports;
 }
 
+bool net_network_has_port(NetNetwork *network, const char *link)
+{
+    const GPtrArray *members = net_network_members(network, NULL);
+    for (guint i = 0; members && i < members->len; i++) {
+        if (g_strcmp0(((const NetMember *)members->pdata[i])->tap, link) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool net_network_settle_foreign(NetNetwork *network, GPtrArray *differences, GError **error)
 {
     Ports ports = find_ports(network);

@@ -114,6 +114,10 @@ typedef struct {
     void *data;
 } NetGcMachines;
 
+/* Appends a line for each thing of somebody else that is on our bridge (ports, addresses): told,
+ * and never touched. Nothing for a bridge that is not ours. */
+bool net_network_find_foreign(NetNetwork *network, GPtrArray *out_texts, GError **error);
+
 /* gc of one store: networks cut off in the middle, auto networks without members, members whose
  * machine is gone, is_up of those that don't run, bridges, rules, supervisors, dnsmasqs and run
  * folders of ours that no record has. Texts "object: action", transfer full. */

@@ -7,6 +7,7 @@
 #include "net/network_internal.h"
 #include "net/network_supervisor.h"
 #include "net/shape.h"
+#include "net/tap.h"
 
 /*
  * What should be there, part by part. Each part only looks; mending is what a start does anyway
@@ -275,4 +276,35 @@ bool net_network_check(NetNetwork *network, bool is_fix, GPtrArray *differences,
         g_prefix_error(error, "network '%s': ", network->record->name);
     }
     return is_done;
+}
+
+/* --- what others put there -------------------------------------------------------------------- */
+
+bool net_network_find_foreign(NetNetwork *network, GPtrArray *out_texts, GError **error)
+{
+    const char *bridge = network->record->bridge;
+    bool is_there = false;
+    if (!net_record_is_ours(network->record) || !net_network_is_up(network)) {
+        return true;
+    }
+    if (!net_bridge_probe(bridge, &is_there, error)) {
+        return false;
+    }
+    if (!is_there) {
+        return true;
+    }
+    g_autoptr(GPtrArray) ports = net_bridge_ports(bridge, error);
+    g_autoptr(GPtrArray) addresses = ports ? net_bridge_foreign_addresses(bridge, error) : NULL;
+    for (guint i = 0; ports && i < ports->len; i++) {
+        if (!net_network_has_port(network, ports->pdata[i])) {
+            g_ptr_array_add(out_texts, g_strdup_printf("'%s', which is not ours, is on bridge '%s'",
+                                                       (const char *)ports->pdata[i], bridge));
+        }
+    }
+    for (guint i = 0; addresses && i < addresses->len; i++) {
+        g_ptr_array_add(out_texts,
+                        g_strdup_printf("bridge '%s' has address %s, added by somebody else",
+                                        bridge, (const char *)addresses->pdata[i]));
+    }
+    return addresses;
 }

@@ -90,5 +90,8 @@ void net_network_describe_bridge(const NetNetwork *network, const char *tag, Net
 /* What ports of its members need of a bridge that is not ours; as net_bridge_settle_foreign(). */
 bool net_network_settle_foreign(NetNetwork *network, GPtrArray *differences, GError **error);
 
+/* Is it the tap of a member? */
+bool net_network_has_port(NetNetwork *network, const char *link);
+
 /* Who has an address or MAC, transfer full, NULL: nobody. */
 char *net_network_holder(NetNetwork *network, const char *address);

@@ -113,21 +113,12 @@ bool net_network_up(NetNetwork *network, GError **error)
     return false;
 }
 
-/* Ports of the bridge that no member of ours has; NULL: none. */
-static char *find_foreign_port(NetNetwork *network, GError **error)
+/* A port of the bridge that no member of ours has; NULL: none, or no bridge. */
+static char *find_foreign_port(NetNetwork *network)
 {
     g_autoptr(GPtrArray) ports = net_bridge_ports(network->record->bridge, NULL);
-    if (!ports || ports->len == 0) {
-        return NULL; /* no bridge, too */
-    }
-    const GPtrArray *members = net_network_members(network, error);
-    for (guint i = 0; members && i < ports->len; i++) {
-        bool is_ours = false;
-        for (guint j = 0; j < members->len && !is_ours; j++) {
-            const NetMember *member = members->pdata[j];
-            is_ours = member->tap && !strcmp(member->tap, ports->pdata[i]);
-        }
-        if (!is_ours) {
+    for (guint i = 0; ports && i < ports->len; i++) {
+        if (!net_network_has_port(network, ports->pdata[i])) {
             return g_strdup(ports->pdata[i]);
         }
     }
@@ -141,7 +132,7 @@ static bool end_bridge(NetNetwork *network, char **out_kept, GError **error)
     if (!net_record_is_ours(network->record)) {
         return true;
     }
-    g_autofree char *port = find_foreign_port(network, NULL);
+    g_autofree char *port = find_foreign_port(network);
     if (port) {
         *out_kept = g_strdup_printf("bridge '%s' stays: '%s', which is not ours, is on it",
                                     network->record->bridge, port);

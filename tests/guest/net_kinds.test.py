@@ -98,6 +98,8 @@ def what_is_anothers_is_left_alone(lab):
         ip("link", "add", "by-hand0", "type", "veth", "peer", "name", "by-hand1")
         ip("link", "set", "by-hand0", "master", bridge, "up")
         ip("addr", "add", "10.77.0.250/24", "dev", bridge)
+        done = p.run("network", "check", "--fix", "lab")
+        checks.that(done.returncode == 4 and "by-hand0" in done.stdout and "10.77.0.250" in done.stdout, f"check says nothing: {done}")
         p.run("rm", "--force", "web", status=0)
         done = p.run("network", "rm", "lab")
         said = done.stdout + done.stderr

@@ -135,7 +135,10 @@ def what_is_foreign_stays():
     bridge = shown("lab")["bridge"]
     netlab.ip("link", "add", "foreign0", "type", "veth", "peer", "name", "foreign1")
     netlab.ip("link", "set", "foreign0", "master", bridge)
-    network("check", "--fix", status=None)
+    netlab.ip("addr", "add", "10.77.0.250/24", "dev", bridge)
+    said = network("check", "--fix", status=4).stdout
+    expect("'foreign0', which is not ours" in said and "10.77.0.250/24, added by somebody else" in said, said)
+    netlab.ip("addr", "del", "10.77.0.250/24", "dev", bridge)
     expect("foreign0" in links(), "a foreign port is never removed")
     netlab.ip("link", "set", "foreign0", "nomaster")
     removed("lab")
