@@ -62,6 +62,7 @@ static void print_network(const MachineNetwork *network)
     print_text("mtu", mtu);
     print_text("servers", servers);
     print_text("host ports", network->port_range);
+    print_text("egress", network->egress);
     print_text("processes", processes);
 }
 

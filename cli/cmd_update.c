@@ -14,6 +14,8 @@
  * How it works: the machine's spec is loaded, the flags are laid over it, and it is checked as a
  * whole, so that a mistake has the same line as in a spec file; what differs then is the change.
  */
+enum { MAX_TRIES = 64 };
+
 typedef struct {
     const CmdContext *context;
     MachineSpec *spec;
@@ -214,25 +216,47 @@ static void tell(const Update *update, bool is_changed)
     }
 }
 
-static int update_main(const CmdContext *context, GError **error)
+/* One try: spec, flags over it, change. Status as of a handler. */
+static int try_update(const CmdContext *context, MachineHost *host, GError **error)
 {
     const char *name = cmd_args_operand(context->args, 0);
     g_autoptr(BaseReport) report = base_report_new();
-    g_autoptr(MachineHost) host = cmd_host_new(context, true, error);
-    g_autoptr(MachineSpec) spec = host ? machine_spec_load(host, name, error) : NULL;
+    g_autoptr(MachineSpec) spec = machine_spec_load(host, name, error);
     if (!spec) {
         return 0;
     }
-    Update update = {.context = context, .spec = spec};
+    g_autofree char *based_on = spec_machine_to_json(spec);
+    Update update = {.context = context, .spec = spec, .change.based_on = based_on};
     bool is_changed = false;
+    int status = 0;
     if (!read_change(&update, report, error)) {
-        return cmd_say_report(context, report);
-    }
-    cmd_signals_init(); /* a change that has begun goes on to its end */
-    if (machine_update(host, name, &update.change, &is_changed, error)) {
+        status = cmd_say_report(context, report);
+    } else if (machine_update(host, name, &update.change, &is_changed, error)) {
         tell(&update, is_changed);
     }
-    return 0;
+    explicit_bzero(based_on, strlen(based_on));
+    return status;
+}
+
+/* Flags add to what is there, so when that changed meanwhile they are laid over it again. */
+static int update_main(const CmdContext *context, GError **error)
+{
+    g_autoptr(MachineHost) host = cmd_host_new(context, true, error);
+    if (!host) {
+        return 0;
+    }
+    cmd_signals_init(); /* a change that has begun goes on to its end */
+    for (unsigned i = 0;; i++) {
+        GError *problem = NULL;
+        int status = try_update(context, host, &problem);
+        if (i + 1 >= MAX_TRIES || !g_error_matches(problem, VM_ERROR, VM_ERROR_STALE_PLAN)) {
+            if (problem) {
+                g_propagate_error(error, problem);
+            }
+            return status;
+        }
+        g_error_free(problem);
+    }
 }
 
 static const char *const link_words[] = {"up", "down", NULL};

@@ -146,6 +146,9 @@ static MachineNetwork *network_of(const NetNetworkView *view, const GPtrArray *m
     network->gateway6 = ip_text(&view->gateway6);
     network->domain = g_strdup(view->domain);
     network->mtu = view->mtu;
+    if (!spec_egress_is_open(view->egress)) {
+        network->egress = spec_egress_to_json(view->egress);
+    }
     network->has_dhcp = view->has_dhcp;
     network->has_dns = view->has_dns;
     network->is_kept = view->is_kept;
@@ -274,6 +277,8 @@ char *machine_network_to_json(const MachineNetwork *network)
     for (unsigned i = 0; i < G_N_ELEMENTS(flags); i++) {
         json_object_set_new(root, flags[i].key, json_boolean(flags[i].value));
     }
+    json_object_set_new(root, "egress",
+                        network->egress ? json_loads(network->egress, 0, NULL) : json_null());
     json_object_set_new(root, "mtu", json_integer(network->mtu));
     json_object_set_new(root, "supervisor_pid", json_integer(network->supervisor_pid));
     json_object_set_new(root, "dnsmasq_pid", json_integer(network->dnsmasq_pid));

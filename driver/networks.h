@@ -28,10 +28,11 @@ typedef struct {
     char *domain;             /* NULL: none */
     unsigned mtu;             /* 0: the bridge's own */
     bool has_dhcp, has_dns;
-    bool is_kept;                      /* stays without machines */
-    bool is_up;                        /* its bridge is there */
-    bool is_ours;                      /* the bridge was made by us */
-    char *port_range;                  /* "FIRST-LAST" */
+    bool is_kept;     /* stays without machines */
+    bool is_up;       /* its bridge is there */
+    bool is_ours;     /* the bridge was made by us */
+    char *port_range; /* "FIRST-LAST" */
+    char *egress;     /* the policy of all machines here, as spec_egress_to_json(); NULL: open */
     pid_t supervisor_pid, dnsmasq_pid; /* 0: none */
     GPtrArray *members;                /* of MachineNetworkMember, by machine and NIC */
 } MachineNetwork;

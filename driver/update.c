@@ -363,6 +363,18 @@ static bool do_change(MachineHost *host, int dirfd, const MachineState *from, Ma
     return false;
 }
 
+/* Somebody else's change came in between. */
+static bool check_base(const MachineChange *change, const MachineState *now, GError **error)
+{
+    g_autofree char *spec = change->based_on ? spec_machine_to_json(now->spec) : NULL;
+    bool is_same = !spec || !strcmp(spec, change->based_on);
+    if (spec) {
+        explicit_bzero(spec, strlen(spec));
+    }
+    return is_same || base_fail(error, VM_ERROR_STALE_PLAN,
+                                "it was changed meanwhile by another command - try again");
+}
+
 static bool update_locked(MachineHost *host, const char *name, const MachineChange *change,
                           bool *out_is_changed, GError **error)
 {
@@ -374,7 +386,8 @@ static bool update_locked(MachineHost *host, const char *name, const MachineChan
     g_auto(MachineState) from = {NULL, NULL, NULL};
     g_auto(MachineState) to = {NULL, NULL, NULL};
     if (dirfd < 0 || !state_load(host, name, dirfd, &from, error) ||
-        !state_load(host, name, dirfd, &to, error) || !build(change, &to, error)) {
+        !check_base(change, &from, error) || !state_load(host, name, dirfd, &to, error) ||
+        !build(change, &to, error)) {
         return false;
     }
     *out_is_changed = !is_same(&from, &to);

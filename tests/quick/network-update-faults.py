@@ -5,6 +5,7 @@ were cut off. No guest boots: its disk is empty.
 Runs the build with failpoints in a laboratory of its own.
 """
 # TIMEOUT 600
+import concurrent.futures
 import json
 import os
 import re
@@ -169,6 +170,17 @@ def link_and_rates(lab):
         bench.check()
 
 
+def at_once(lab):
+    """Each adds a port to what it found; none is lost."""
+    del lab
+    with Bench() as bench:
+        bench.begin()
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda i: bench.update("-p", f"{9100 + i}:{100 + i}"), range(8)))
+        expect(bench.ports() == [("tcp", 9100 + i, 100 + i) for i in range(8)], f"all are there: {bench.ports()}")
+        expect(len(maps()) == 8, f"in nf_tables too: {maps()}")
+
+
 def cut_off(lab):
     del lab
     netlab.set_sysctl("net.bridge.bridge-nf-call-ip6tables", "0")  # else ::1 gets no answer, which check says
@@ -192,4 +204,4 @@ def cut_off(lab):
         expect(("tcp", 8181, 80) in bench.ports(), f"what was changed stays: {bench.ports()}")
 
 
-netlab.inside([ports_live, user_ports, egress_live, link_and_rates, cut_off])
+netlab.inside([ports_live, user_ports, egress_live, link_and_rates, at_once, cut_off])
