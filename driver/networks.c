@@ -315,7 +315,7 @@ bool machine_network_add(MachineHost *host, const NetworkSpec *spec, BaseReport 
         base_report_check(report, &problem);
     }
     if (!network || !net_network_up(network, &problem)) {
-        g_propagate_prefixed_error(error, problem, "network '%s': ", spec->name);
+        g_propagate_error(error, problem); /* names the network */
         return false;
     }
     return true;

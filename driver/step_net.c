@@ -97,11 +97,7 @@ bool step_network_apply(StepContext *c, unsigned index, GError **error)
         return false;
     }
     (void)base_failpoint("network.mid");
-    if (!net_network_up(network, error)) {
-        g_prefix_error(error, "network '%s': ", nic->network);
-        return false;
-    }
-    return true;
+    return net_network_up(network, error);
 }
 
 bool step_network_undo(MachineHost *host, const MachinePlan *plan, int dirfd G_GNUC_UNUSED,
