@@ -62,21 +62,26 @@ static bool release(MachineHost *host, const MachinePlan *plan, const PlanNic *n
     return conn && virt_network_release(conn, &reservation, error);
 }
 
-bool step_lease_undo(MachineHost *host, const MachinePlan *plan, int dirfd G_GNUC_UNUSED,
-                     unsigned index, GError **error)
+static bool drop_lease(MachineHost *host, const MachinePlan *plan, unsigned index, GError **error)
 {
-    const PlanNic *nic = nic_at(plan, index);
     GError *problem = NULL;
     g_autofree char *owner = machine_member_owner(plan->ident, index);
-    g_autoptr(NetNetwork) network = open_network(host, nic, &problem);
+    g_autoptr(NetNetwork) network = open_network(host, nic_at(plan, index), &problem);
     if (problem) {
         g_propagate_error(error, problem);
         return false;
     }
-    if (network && !net_network_drop_member(network, owner, error)) {
-        return false;
-    }
-    return !nic->libvirt_network || release(host, plan, nic, error);
+    return !network || net_network_drop_member(network, owner, error);
+}
+
+/* libvirt is asked when the network is closed again: who starts a machine waits for a network with
+ * the connection in hand. */
+bool step_lease_undo(MachineHost *host, const MachinePlan *plan, int dirfd G_GNUC_UNUSED,
+                     unsigned index, GError **error)
+{
+    const PlanNic *nic = nic_at(plan, index);
+    return drop_lease(host, plan, index, error) &&
+           (!nic->libvirt_network || release(host, plan, nic, error));
 }
 
 /* --- network ---------------------------------------------------------------------------------- */
