@@ -20,6 +20,8 @@ static bool fail_nl(GError **error, int code, const char *what)
                      nl_geterror(code));
 }
 
+enum { MESSAGE_BYTES = 64 * 1024 };
+
 NetSocket *net_socket_open(GError **error)
 {
     g_autoptr(NetSocket) sock = nl_socket_alloc();
@@ -29,6 +31,8 @@ NetSocket *net_socket_open(GError **error)
         return NULL;
     }
     int on = 1; /* older kernels give more than was asked for, and `read` looks at all of it */
+    nl_socket_disable_msg_peek(sock); /* one read a message, into a buffer that any fits in */
+    nl_socket_set_msg_buf_size(sock, MESSAGE_BYTES);
     (void)setsockopt(nl_socket_get_fd(sock), SOL_NETLINK, NETLINK_GET_STRICT_CHK, &on, sizeof on);
     return g_steal_pointer(&sock);
 }

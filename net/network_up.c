@@ -80,12 +80,12 @@ static bool begin(NetNetwork *network, GError **error)
     net_network_describe_rules(network, owner, &rules);
     return (!is_ours || check_routes(network, error)) && passes("network.mark", error) &&
            net_up_set_mark(network->dirfd, NET_IS_UP_FILE, error) &&
-           passes("network.rules", error) && net_rules_ensure_base(error) &&
-           net_rules_add_network(&rules, error) && passes("network.bridge", error) &&
-           begin_bridge(network, error) && passes("network.hooks", error) &&
-           net_rules_add_hooks(&rules, error) && passes("network.files", error) &&
-           net_dnsmasq_begin(network, error) && passes("network.supervisor", error) &&
-           net_supervisor_begin(network, error) && passes("network.ready", error);
+           passes("network.rules", error) && net_rules_add_network(&rules, error) &&
+           passes("network.bridge", error) && begin_bridge(network, error) &&
+           passes("network.hooks", error) && net_rules_add_hooks(&rules, error) &&
+           passes("network.files", error) && net_dnsmasq_begin(network, error) &&
+           passes("network.supervisor", error) && net_supervisor_begin(network, error) &&
+           passes("network.ready", error);
 }
 
 bool net_network_up(NetNetwork *network, GError **error)

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "base/error.h"
+#include "net/rules_internal.h"
 
 enum { MESSAGE_BYTES = 64 * 1024, SEND_BYTES = 16 * 1024, N_TRIES = 10, COMMENT_TYPE = 0 };
 
@@ -30,9 +31,8 @@ static struct {
 NetNftMessage *net_nft_message(unsigned type, uint8_t nfproto, int flags)
 {
     struct nfgenmsg header = {.nfgen_family = nfproto, .version = NFNETLINK_V0};
-    int want = flags & NLM_F_DUMP ? NLM_F_REQUEST : NLM_F_REQUEST | NLM_F_ACK;
     struct nl_msg *message =
-        nlmsg_alloc_simple((int)(NFNL_SUBSYS_NFTABLES << 8 | type), flags | want);
+        nlmsg_alloc_simple((int)(NFNL_SUBSYS_NFTABLES << 8 | type), flags | NLM_F_REQUEST);
     if (!message || nlmsg_append(message, &header, sizeof header, NLMSG_ALIGNTO)) {
         g_error("out of memory"); /* as GLib's own allocations */
     }
@@ -54,11 +54,20 @@ static int open_socket(struct nl_sock **out)
     return 0;
 }
 
+/* Who has the lock of a namespace stays in it. */
+static int look_where(struct stat *here)
+{
+    return net_rules_locked_namespace(&here->st_dev, &here->st_ino) ||
+                   !stat("/proc/thread-self/ns/net", here)
+               ? 0
+               : errno;
+}
+
 /* The one of this thread's namespace and process. */
 static int take_socket(struct nl_sock **out)
 {
     struct stat here = {0};
-    if (stat("/proc/thread-self/ns/net", &here)) {
+    if (look_where(&here)) {
         return errno;
     }
     if (door.sock && door.pid == getpid() && door.device == here.st_dev &&
@@ -81,7 +90,8 @@ static void drop_socket(void)
     g_clear_pointer(&door.sock, nl_socket_free);
 }
 
-/* One answer of the kernel: *out_is_last when it ends the exchange. Returns an errno. */
+/* One answer of the kernel: *out_is_last when it ends the exchange: the one thing that was asked
+ * for, why there is none, or the end of a list. Returns an errno. */
 static int take_answer(struct nlmsghdr *header, uint32_t sequence, NetNftEach each, void *data,
                        bool *out_is_last)
 {
@@ -101,6 +111,7 @@ static int take_answer(struct nlmsghdr *header, uint32_t sequence, NetNftEach ea
         *out_is_last = true;
         return 0;
     }
+    *out_is_last = !(header->nlmsg_flags & NLM_F_MULTI);
     if (each) {
         each(header, data);
     }

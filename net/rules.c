@@ -214,12 +214,28 @@ static bool append_ports(Change *change, GError **error)
 
 /* --- filter and egress -------------------------------------------------------- */
 
+/* Is its filter there? All of it came and goes in one transaction, so its MAC stands for it. */
+static bool is_filtered(const NetMember *member, bool *out_is_filtered, GError **error)
+{
+    NetNftFound found = NET_NFT_ABSENT;
+    NetNftBytes key = {0};
+    net_nft_bytes_add_ifname(&key, member->tap ? member->tap : "");
+    net_nft_bytes_add(&key, member->mac, sizeof member->mac);
+    bool is_read = net_nft_get(NET_NFT_BRIDGE, "macs", &key, &found, NULL, NULL, error);
+    *out_is_filtered = found == NET_NFT_PRESENT;
+    return is_read;
+}
+
 /* Without an older state to compare with, the kernel is asked whether anything is to be written. */
 static bool append_filter(Change *change, const NetMember *member, const NetMember *old,
                           GError **error)
 {
     g_autoptr(GPtrArray) differences = g_ptr_array_new_with_free_func(g_free);
-    if (!old) {
+    bool has_filter = false;
+    if (!old && !is_filtered(member, &has_filter, error)) {
+        return false;
+    }
+    if (has_filter) {
         if (!net_filter_check(member, differences, error)) {
             return false;
         }
@@ -256,18 +272,6 @@ static bool append_members(Change *change, GError **error)
         }
     }
     return true;
-}
-
-/* Is its filter there? All of it came and goes in one transaction, so its MAC stands for it. */
-static bool is_filtered(const NetMember *member, bool *out_is_filtered, GError **error)
-{
-    NetNftFound found = NET_NFT_ABSENT;
-    NetNftBytes key = {0};
-    net_nft_bytes_add_ifname(&key, member->tap ? member->tap : "");
-    net_nft_bytes_add(&key, member->mac, sizeof member->mac);
-    bool is_read = net_nft_get(NET_NFT_BRIDGE, "macs", &key, &found, NULL, NULL, error);
-    *out_is_filtered = found == NET_NFT_PRESENT;
-    return is_read;
 }
 
 /* Members that were there and are no more. */

@@ -1,4 +1,5 @@
 #pragma once
+#include <sys/types.h>
 #include "net/conntrack.h"
 #include "net/rules.h"
 
@@ -90,3 +91,8 @@ unsigned net_rules_base_version(uint32_t *out_hash);
 /* Removes both tables when nobody has anything in them: no network, no NIC, of no store. Under the
  * lock, which everybody holds from making sure of the base to writing into it. */
 bool net_rules_drop_unused_base(GError **error);
+
+/* --- the lock ----------------------------------------------------------------- */
+
+/* The namespace that the calling thread has the lock of; false: of none. */
+bool net_rules_locked_namespace(dev_t *out_device, ino_t *out_inode);

@@ -1,4 +1,4 @@
-#include "net/rules.h"
+#include "net/rules_internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -43,6 +43,19 @@ static NetRulesLock *take_again(const struct stat *st)
         }
     }
     return NULL;
+}
+
+bool net_rules_locked_namespace(dev_t *out_device, ino_t *out_inode)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&held.mutex);
+    for (const NetRulesLock *lock = held.first; lock; lock = lock->next) {
+        if (lock->thread == g_thread_self() && lock->pid == getpid()) {
+            *out_device = lock->device;
+            *out_inode = lock->inode;
+            return true;
+        }
+    }
+    return false;
 }
 
 static NetRulesLock *remember(int fd, const struct stat *st)

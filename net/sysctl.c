@@ -36,13 +36,12 @@ static bool check_names(const char *link, const char *key, GError **error)
     return true;
 }
 
-/* The descriptor of the setting; -1 with errno. */
+/* The descriptor of the setting; -1 with errno. Below /proc/sys there are no links to follow, and
+ * the names were checked to be one component each. */
 static int open_key(NetSysctlFamily family, const char *link, const char *key, int flags)
 {
-    autofd int folder = open(folders[family], O_PATH | O_DIRECTORY | O_CLOEXEC);
-    autofd int fd =
-        folder < 0 ? -1 : openat(folder, link, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    return fd < 0 ? -1 : openat(fd, key, flags | O_NOFOLLOW | O_CLOEXEC);
+    g_autofree char *path = g_build_filename(folders[family], link, key, NULL);
+    return open(path, flags | O_NOFOLLOW | O_CLOEXEC);
 }
 
 static bool fail(GError **error, const char *verb, NetSysctlFamily family, const char *link,

@@ -88,8 +88,7 @@ static bool add_bridge(const Lab *lab, GError **error)
                                .mode = SPEC_NET_MODE_NAT,
                                .cidr4 = lab->cidr4,
                                .cidr6 = lab->cidr6};
-    return net_bridge_create(&bridge, error) && net_rules_ensure_base(error) &&
-           net_rules_add_network(&network, error);
+    return net_bridge_create(&bridge, error) && net_rules_add_network(&network, error);
 }
 
 static bool add_machine(const Lab *lab, unsigned i, GError **error)

@@ -11,17 +11,18 @@ PORTS = [(30000 + i, 80 + i) for i in range(4)]
 SETTLE_S = 0.05  # the kernel takes links away in the background
 
 LINKS = f"""
-ip link add {BRIDGE} address 52:54:00:00:00:01 type bridge
+ip link add {BRIDGE} address 52:54:00:00:00:01 type bridge mcast_snooping 0
 ip link property add dev {BRIDGE} altname peer-bridge
 ip address add 10.98.0.1/20 dev {BRIDGE}
 ip address add fd00:98::1/64 dev {BRIDGE} nodad
 ip link set {BRIDGE} up
+ip -6 route add local ::1 dev {BRIDGE} table local metric 77
 echo 1 > /proc/sys/net/ipv4/conf/{BRIDGE}/forwarding
 echo 1 > /proc/sys/net/ipv4/conf/{BRIDGE}/route_localnet
 ip tuntap add {TAP} mode tap user 0
 ip link property add dev {TAP} altname peer-tap
 ip link set {TAP} master {BRIDGE}
-bridge link set dev {TAP} hairpin on
+bridge link set dev {TAP} hairpin on guard on
 """
 UP = f"ip link set {TAP} up\n"
 
@@ -93,6 +94,7 @@ def _compare(name, n, quiet, peer_text, undo_text, shown, goal):
         def time_ours():
             run = time_command([ours, "add", "1"])
             _run([ours, "remove", "1"])
+            _run([ours, "base"])  # which went with the last machine; the peer's stays too
             time.sleep(SETTLE_S)
             return run
 
