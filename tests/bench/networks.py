@@ -57,6 +57,7 @@ def _rule(table, chain, rest):
 
 
 IPTABLES = _rule("nat", "POSTROUTING", f"-s 10.98.0.0/20 ! -o {BRIDGE} -j MASQUERADE") + "".join(
+    _rule("filter", "FORWARD", f"-m physdev --physdev-in {TAP} {spoof} -j DROP") for spoof in (f"-m mac ! --mac-source {MAC}", f"! -s {IP4}")) + "".join(
     _rule("nat", "PREROUTING", f"-p tcp --dport {host} -m addrtype --dst-type LOCAL -j DNAT --to-destination {IP4}:{guest}")
     + _rule("nat", "OUTPUT", f"-p tcp --dport {host} -m addrtype --dst-type LOCAL -j DNAT --to-destination {IP4}:{guest}")
     + _rule("filter", "FORWARD", f"-d {IP4} -p tcp --dport {guest} -j ACCEPT") for host, guest in PORTS)
