@@ -64,11 +64,14 @@ def way_out(p, checks, name):
         checks.answer(p.guest_ask(name, proto, OUTSIDE6, OUTSIDE_PORT), f"{proto} {HOST6} ", f"{name} goes out, v6 {proto}")
 
 
-class Secret:
-    """A service on the host's loopback, that no guest may reach."""
+class Service:
+    """A service of the host at this address."""
+
+    def __init__(self, address):
+        self.address = address
 
     def __enter__(self):
-        self.sock = socket.create_server(("127.0.0.1", 5555))
+        self.sock = socket.create_server((self.address, 5555))
         threading.Thread(target=self._serve, daemon=True).start()
         return self
 
@@ -86,7 +89,7 @@ class Secret:
 
 
 def loopback_is_the_hosts_own(p, checks, name, nic):
-    with Secret():
+    with Service("127.0.0.1"):
         checks.answer(ask("tcp", "127.0.0.1", 5555), "secret", "the host asks itself")
         gateway = p.network("lab")["gateway"]
         checks.answer(p.guest_ask(name, "tcp", gateway, 5555), None, f"{name} asks the gateway for a loopback service")
@@ -191,6 +194,15 @@ def live_changes_need_no_restart(lab):
         stream.close()
 
         # egress
+        gateway = p.network("lab")["gateway"]
+        with Service("0.0.0.0"):
+            checks.answer(p.guest_ask("db", "tcp", gateway, 5555), "secret", "db asks the host")
+            p.run("update", "db", "--restricted", status=0)
+            for host in (gateway, HOST4):
+                checks.answer(p.guest_ask("db", "tcp", host, 5555), None, f"restricted db asks the host at {host}")
+        checks.answer(p.guest_ask("db", "tcp", "web.lab.test", GUEST_PORT), "tcp ", "restricted db asks its neighbour by name")
+        way_out(p, checks, "db")
+        p.run("update", "db", "--egress-default", "allow", status=0)
         way_out(p, checks, "db")
         p.run("update", "db", "--egress-deny", f"{OUTSIDE4}/32", status=0)
         checks.answer(p.guest_ask("db", "tcp", OUTSIDE4, OUTSIDE_PORT), None, "db goes where it may not")
@@ -199,7 +211,9 @@ def live_changes_need_no_restart(lab):
         p.run("update", "db", "--hermetic", status=0)
         for host, port in ((OUTSIDE6, OUTSIDE_PORT), (web["ip4"], GUEST_PORT), (web["ip6"], GUEST_PORT)):
             checks.answer(p.guest_ask("db", "tcp", host, port), None, f"hermetic db asks {host}")
+        checks.that(p.agent("db").execute("nslookup", "web.lab.test")[0] != 0, "hermetic db asks for a name")
         checks.answer(p.guest_ask("web", "tcp", db["ip4"], GUEST_PORT), "tcp ", "answers of a hermetic machine")
+        checks.answer(ask("tcp", db["ip4"], GUEST_PORT), "tcp ", "answers of a hermetic machine to the host")
         p.run("update", "db", "--egress-default", "allow", status=0)
         way_out(p, checks, "db")
 
@@ -210,7 +224,16 @@ def live_changes_need_no_restart(lab):
         wait_until(lambda: "NO-CARRIER" in p.guest("web", "ip", "link", "show", "eth0"), 10, "the guest sees it")
         p.run("update", "web", "--link", "up", status=0)
         wait_until(lambda: lab.outside.ask("tcp", HOST4, 9090), 20, "with its cable again")
+
+        # all of it holds when the guest boots anew, and when the machine is started anew
+        p.guest("web", "sh", "-c", "(sleep 0.5; reboot) >/dev/null 2>&1 &")
+        wait_until(lambda: lab.outside.ask("tcp", HOST4, 9090) is None, 20, "the guest reboots")
+        wait_until(lambda: lab.outside.ask("tcp", HOST4, 9090), 60, "its port after a reboot")
         checks.that(p.show("web")["qemu_pid"] == pid, "the machine was started anew")
+        p.run("stop", "web", "--timeout", "0s", status=0)
+        p.run("start", "web", "--wait", "started", status=0)
+        wait_until(lambda: lab.outside.ask("tcp", HOST4, 9090), 60, "its port after a new start")
+        checks.answer(lab.outside.ask("tcp", HOST4, PORT), None, "a port that was taken away, after a new start")
     checks.end()
 
 
