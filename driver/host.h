@@ -2,7 +2,7 @@
 #include "driver/connection.h"
 #include "driver/journal.h"
 #include "driver/machine.h"
-#include "driver/plan.h"
+#include "driver/plan_net.h"
 #include "net/network.h"
 
 /* Inside driver/ only: what a MachineHost is made of, and the files of a machine. */

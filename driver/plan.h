@@ -1,7 +1,6 @@
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
-#include "cloudinit/seed.h"
 #include "driver/facts.h"
 #include "driver/ident.h"
 #include "imaging/header.h"
@@ -124,15 +123,7 @@ typedef struct {
     uint64_t dev, ino, mtime_ns;
 } PlanImage;
 
-/* What looking gave for one NIC of the spec; texts are borrowed. */
-typedef struct {
-    SpecNetKind kind;                                        /* decided: never auto */
-    const char *network, *bridge, *libvirt_network, *domain; /* as in PlanNic */
-    const char *const *nameservers;
-    BaseIp ip4, ip6, gateway4, gateway6; /* not set: not known, none */
-    uint8_t n_bits4, n_bits6;
-    uint32_t mtu;
-} PlanNet;
+typedef struct PlanNet PlanNet; /* plan_net.h */
 
 typedef struct {
     const MachineSpec *spec;
@@ -158,18 +149,5 @@ MachinePlan *machine_plan_from_json(const char *json, GError **error);
 /* The domain XML, built with libxml2, transfer full; libvirt_xml patches of the spec applied (spec
  * may be NULL: none). */
 char *machine_plan_domain_xml(const MachinePlan *plan, const MachineSpec *spec, GError **error);
-
-/* The NIC on the user network, whose forwards QEMU keeps; NULL: none. Borrowed. */
-const PlanNic *machine_plan_user_nic(const MachinePlan *plan);
-/* The NIC that has the ports: the first on the user network or with an address and the default
- * route, else the first with an address; -1: none. */
-int machine_plan_port_nic(const MachinePlan *plan);
-/* Where ssh reaches the guest without a forward: the address of that NIC; NULL: nowhere. Borrowed.
- */
-const char *machine_plan_ssh_addr(const MachinePlan *plan);
-
-/* What the seed tells of each NIC, one a NIC of the plan, transfer full; texts belong to the plan
- * or are added to `kept` (with g_free). Pure. */
-SeedNic *machine_plan_seed_nics(const MachinePlan *plan, GPtrArray *kept);
 
 const char *machine_step_name(StepKind kind);

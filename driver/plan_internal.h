@@ -1,5 +1,5 @@
 #pragma once
-#include "driver/plan.h"
+#include "driver/plan_net.h"
 
 /* Shared by plan.c, plan_net.c, plan_json.c and update.c only. */
 MachinePlan *machine_plan_new(void);

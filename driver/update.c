@@ -22,7 +22,7 @@
  * after it is finished. Both directions are the same function, machine_transition().
  */
 #define LOCK_MS        20000
-#define FILE_MAX_BYTES (32 * 1024 * 1024)
+#define FILE_MAX_BYTES ((size_t)32 * 1024 * 1024)
 #define UPDATE_FILE    "update.json"
 
 void machine_state_clear(MachineState *state)

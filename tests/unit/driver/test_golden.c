@@ -20,7 +20,7 @@
 #include "cloudinit/check.h"
 #include "cloudinit/seed.h"
 #include "driver/connection.h"
-#include "driver/plan.h"
+#include "driver/plan_net.h"
 #include "schemas/spec.h"
 
 #define GOLDEN     TEST_SOURCE_DIR "/golden"
