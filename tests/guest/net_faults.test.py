@@ -6,6 +6,7 @@ Runs the build with failpoints, in a network namespace of its own. The disk boot
 """
 # TIMEOUT 1700
 import os
+import shutil
 import sys
 import time
 
@@ -121,6 +122,24 @@ def killed_at_each_step_on_a_kept_network(lab):
         every_cell(p, take(p))
 
 
+def a_missing_part_is_named_and_nothing_is_left(lab):
+    del lab
+    with Faulty("default") as p:
+        warm(p)
+        before = take(p)
+        build, parts = os.path.dirname(FAULTY), os.path.join(p.root, "bin")
+        for missing in ("vm-run-net", "vm-run-nft.so"):
+            shutil.rmtree(parts, ignore_errors=True)
+            shutil.copytree(build, parts, ignore=lambda _, names: [n for n in names if not n.startswith("vm-run") or n == missing])
+            p.vm_run = os.path.join(parts, "vm-run")
+            done = p.begin()
+            p.vm_run = FAULTY
+            expect(done.returncode in (4, 5) and missing in done.stderr, f"without {missing}: exit {done.returncode}: {done.stderr}")
+            expect(not p.names(), f"without {missing}: left {p.names()}")
+            lines = difference(before, take(p))
+            expect(not lines, f"without {missing}: {lines[:6]}")
+
+
 def many_times_leave_nothing(lab):
     del lab
     with Faulty("default") as p:
@@ -138,4 +157,5 @@ def many_times_leave_nothing(lab):
 
 if not os.path.exists(FAULTY):
     sys.exit(f"no {FAULTY}: built by the test build-faults")
-inside([killed_at_each_step_of_a_network_of_its_own, killed_at_each_step_on_a_kept_network, many_times_leave_nothing])
+inside([killed_at_each_step_of_a_network_of_its_own, killed_at_each_step_on_a_kept_network,
+        a_missing_part_is_named_and_nothing_is_left, many_times_leave_nothing])
