@@ -22,8 +22,8 @@ NetRulesLock *net_rules_lock(unsigned timeout_ms, GError **error);
 void net_rules_unlock(NetRulesLock *lock);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NetRulesLock, net_rules_unlock)
 
-/* Both tables with our base rules; nothing is written when they are there already, 0.1 ms then: what
- * was flushed or removed is seen. */
+/* Both tables with our base rules; nothing is written when they are there already, 0.1 ms then:
+ * what was flushed or removed is seen. */
 bool net_rules_ensure_base(GError **error);
 /* The same, and sees a single rule that was replaced too; 0.7 ms. What the supervisor and `network
  * check --fix` call. */
