@@ -134,6 +134,7 @@ static void test_1000_cycles_leave_nothing(void **state)
     for (unsigned i = 0; i < N_WARM; i++) { /* libraries are loaded, sockets open */
         cycle(name, i);
     }
+    test_net_await_state(name, "DOWN"); /* the kernel says so by and by: it has no port any more */
     g_autofree char *links = test_net_census();
     g_autofree char *rules = test_command("nft list ruleset");
     unsigned n_fds = n_open();
@@ -141,6 +142,7 @@ static void test_1000_cycles_leave_nothing(void **state)
     for (unsigned i = 0; i < N_CYCLES; i++) {
         cycle(name, i);
     }
+    test_net_await_state(name, "DOWN");
     g_autofree char *links_after = test_net_census();
     g_autofree char *rules_after = test_command("nft list ruleset");
     assert_string_equal(links_after, links);
