@@ -3,9 +3,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <linux/neighbour.h>
+#include <linux/rtnetlink.h>
 #include <net/if.h>
-#include <netlink/route/neighbour.h>
-#include <netlink/socket.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/inotify.h>
@@ -14,9 +14,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/file.h"
-
-typedef struct nl_sock RouteSocket;
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(RouteSocket, nl_socket_free)
+#include "net/link_request.h"
 
 enum { LEASES_MAX_BYTES = 4 * 1024 * 1024, MAC_CHARS = 18 };
 
@@ -153,40 +151,47 @@ bool net_lease_find(const char *const *files, const char *bridge, const uint8_t 
 /* --- the neighbour table ---------------------------------------------------------------------- */
 
 typedef struct {
-    int index;
-    const uint8_t *mac;
-    BaseIp *out;
-} Search;
+    unsigned index;
+    uint8_t mac[6];
+    BaseIp ip;
+} Neighbour;
 
-static void on_neighbour(struct nl_object *object, void *data)
+/* NULL: none of IPv4 with both addresses. */
+static gpointer read_neighbour(struct nlmsghdr *header)
 {
-    Search *search = data;
-    struct rtnl_neigh *neighbour = (struct rtnl_neigh *)object;
-    const struct nl_addr *mac = rtnl_neigh_get_lladdr(neighbour);
-    const struct nl_addr *ip = rtnl_neigh_get_dst(neighbour);
-    if (rtnl_neigh_get_ifindex(neighbour) == search->index && mac && ip &&
-        nl_addr_get_len(mac) == 6 && nl_addr_get_len(ip) == 4 &&
-        !memcmp(nl_addr_get_binary_addr(mac), search->mac, 6)) {
-        *search->out = (BaseIp){.n_bytes = 4};
-        memcpy(search->out->bytes, nl_addr_get_binary_addr(ip), 4);
+    struct nlattr *parts[NDA_MAX + 1];
+    const struct ndmsg *message = nlmsg_data(header);
+    if (header->nlmsg_type != RTM_NEWNEIGH ||
+        nlmsg_parse(header, sizeof *message, parts, NDA_MAX, NULL) < 0 || !parts[NDA_DST] ||
+        !parts[NDA_LLADDR] || nla_len(parts[NDA_DST]) != 4 || nla_len(parts[NDA_LLADDR]) != 6) {
+        return NULL;
     }
+    Neighbour *neighbour = g_new0(Neighbour, 1);
+    neighbour->index = (unsigned)message->ndm_ifindex;
+    neighbour->ip.n_bytes = 4;
+    memcpy(neighbour->ip.bytes, nla_data(parts[NDA_DST]), 4);
+    memcpy(neighbour->mac, nla_data(parts[NDA_LLADDR]), sizeof neighbour->mac);
+    return neighbour;
 }
 
 bool net_neighbour_find(const char *bridge, const uint8_t mac[6], BaseIp *out, GError **error)
 {
-    struct nl_cache *cache = NULL;
-    g_autoptr(RouteSocket) sock = nl_socket_alloc();
-    Search search = {.index = (int)if_nametoindex(bridge), .mac = mac, .out = out};
+    const struct ndmsg info = {.ndm_family = AF_INET};
+    unsigned index = if_nametoindex(bridge);
     *out = (BaseIp){0};
-    int code = sock ? nl_connect(sock, NETLINK_ROUTE) : -NLE_NOMEM;
-    code = code < 0 ? code : rtnl_neigh_alloc_cache(sock, &cache);
-    if (code < 0) {
-        return base_fail(error, VM_ERROR_HOST, "cannot read the neighbour table: %s",
-                         nl_geterror(code));
+    g_autoptr(NetSocket) sock = net_socket_open(error);
+    g_autoptr(NetMessage) msg =
+        sock ? net_message_new(RTM_GETNEIGH, NLM_F_DUMP, &info, sizeof info) : NULL;
+    if (!msg) {
+        return sock && net_request_fail_memory(error);
     }
-    if (search.index) {
-        nl_cache_foreach(cache, on_neighbour, &search);
+    g_autoptr(GPtrArray) found =
+        net_request_dump(sock, msg, read_neighbour, g_free, "the neighbours of this host", error);
+    for (guint i = 0; found && index && i < found->len; i++) {
+        const Neighbour *neighbour = found->pdata[i];
+        if (neighbour->index == index && !memcmp(neighbour->mac, mac, sizeof neighbour->mac)) {
+            *out = neighbour->ip;
+        }
     }
-    nl_cache_free(cache);
-    return true;
+    return found != NULL;
 }

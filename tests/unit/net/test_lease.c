@@ -10,6 +10,8 @@
 #include "base/dir.h"
 #include "base/file.h"
 #include "net/lease.h"
+#include "tests/unit/net/helper_ip.h"
+#include "tests/unit/net/netns.h"
 
 static const uint8_t our_mac[6] = {0x52, 0x54, 0, 0x12, 0x34, 0x56};
 static char *folder;
@@ -117,6 +119,25 @@ static void test_nothing_is_waited_for_where_no_file_is(void **state)
     assert_true(g_get_monotonic_time() - before_us < 300 * G_USEC_PER_SEC);
 }
 
+static void test_neighbour_is_found_on_its_bridge_only(void **state)
+{
+    (void)state;
+    const uint8_t other[6] = {0x52, 0x54, 0, 0, 0, 1};
+    BaseIp ip;
+    test_ip_run("link add br0 type bridge");
+    test_ip_run("link add br1 type bridge");
+    test_ip_run("neigh add 10.3.3.3 lladdr 52:54:00:12:34:56 dev br0");
+    test_ip_run("neigh add 10.4.4.4 lladdr 52:54:00:00:00:09 dev br0");
+    assert_true(net_neighbour_find("br0", our_mac, &ip, NULL));
+    assert_ip(ip, "10.3.3.3");
+    assert_true(net_neighbour_find("br1", our_mac, &ip, NULL));
+    assert_ip(ip, "");
+    assert_true(net_neighbour_find("br0", other, &ip, NULL));
+    assert_ip(ip, "");
+    assert_true(net_neighbour_find("no-such", our_mac, &ip, NULL));
+    assert_ip(ip, "");
+}
+
 int main(void)
 {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, make_folder, remove_folder)
@@ -127,6 +148,10 @@ int main(void)
         CASE(test_other_bridge_and_broken_files_are_passed_over),
         CASE(test_lease_that_comes_is_waited_for),
         CASE(test_nothing_is_waited_for_where_no_file_is),
+        CASE(test_neighbour_is_found_on_its_bridge_only),
     };
+    if (!test_netns_enter()) {
+        return 77;
+    }
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
