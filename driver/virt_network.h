@@ -6,8 +6,9 @@
  * Networks of libvirt: a machine on the bridge of one gets its address reserved there, so that it
  * is known before the guest asks for it and nobody else gets it. An embedded driver has no
  * networks: then the host's libvirtd is asked (qemu:///system), when one answers in our network
- * namespace. Every call blocks, as those of driver/virt.h; 1-5 ms, and a libvirtd starts in seconds
- * where a socket starts it.
+ * namespace. Every call blocks, as those of driver/virt.h: 1-5 ms to ask, 0.6 s to change (libvirt
+ * 9.0 makes the network's firewall rules anew, one change after the other); a libvirtd that a
+ * socket starts takes seconds.
  */
 typedef struct {
     char *name, *uuid, *bridge;

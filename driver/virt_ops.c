@@ -27,8 +27,9 @@ static const OpRow rows[] = {
     [VIRT_OP_MONITOR] = {"ask QEMU's monitor", 20000},
     [VIRT_OP_SET_LINK] = {"set a link up or down", 20000},
     [VIRT_OP_NETWORK_BY_BRIDGE] = {"look for a network", 20000},
-    [VIRT_OP_NETWORK_RESERVE] = {"reserve an address", 20000},
-    [VIRT_OP_NETWORK_RELEASE] = {"release an address", 20000},
+    /* 0.6 s each, and they queue: 64 machines at once are not unheard of */
+    [VIRT_OP_NETWORK_RESERVE] = {"reserve an address", 120000},
+    [VIRT_OP_NETWORK_RELEASE] = {"release an address", 120000},
     [VIRT_OP_NETWORK_LEASE] = {"read leases", 20000},
 };
 G_STATIC_ASSERT(G_N_ELEMENTS(rows) == VIRT_OP_N);

@@ -265,11 +265,29 @@ static Outcome keep_or_modify(virNetworkPtr network, const NetworkXml *xml,
     return DONE;
 }
 
+/* libvirt would refuse the name too, after half a second and in other words. */
+static bool check_name(virNetworkPtr network, const NetworkXml *xml, const Wish *wish,
+                       GError **error)
+{
+    char ip[INET_ADDRSTRLEN];
+    for (unsigned i = 0; wish->hostname && i < xml->hosts->len; i++) {
+        const NetworkXmlHost *host = xml->hosts->pdata[i];
+        if (g_strcmp0(host->name, wish->hostname) == 0) {
+            return base_fail(error, VM_ERROR_EXISTS,
+                             "name '%s' is reserved for %s (%s) in libvirt's network '%s'",
+                             host->name, host->mac ? host->mac : "another client",
+                             ip_text(host->ip, ip), virNetworkGetName(network));
+        }
+    }
+    return true;
+}
+
 static Outcome add_host(virNetworkPtr network, const NetworkXml *xml, const Wish *wish,
                         uint32_t *out_ip, GError **error)
 {
     uint32_t chosen = wish->ip;
-    if (!(wish->has_ip ? check_ip(network, xml, wish, error)
+    if (!check_name(network, xml, wish, error) ||
+        !(wish->has_ip ? check_ip(network, xml, wish, error)
                        : choose(network, xml, wish->mac, &chosen, error))) {
         return FAILED;
     }

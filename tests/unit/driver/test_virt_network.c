@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -146,7 +147,11 @@ static void test_asked_for_address_is_checked(void **context)
     reserve(MAC_B, PREFIX "0", "db", VM_ERROR_NET);
     reserve(MAC_B, "10.0.0.5", "db", VM_ERROR_NET);
     reserve(MAC_B, "fd00::5", "db", VM_ERROR_NET);
-    reserve(MAC_B, PREFIX "78", "web", VM_ERROR_EXISTS); /* the name is another's */
+    VirtReservation same_name = wish_of(MAC_B, PREFIX "78", "web");
+    g_autoptr(GError) error = NULL;
+    BaseIp ip;
+    assert_false(virt_network_reserve(rig.conn, &same_name, &ip, &error));
+    assert_true(g_str_has_prefix(error->message, "name 'web' is reserved for " MAC_A));
     release(MAC_A, "web");
 }
 
@@ -196,43 +201,57 @@ static void test_nobody_has_leased_yet(void **context)
     assert_false(base_ip_is_set(&ip4) || base_ip_is_set(&ip6));
 }
 
-/* Each in a process and with a connection of its own. */
+static int reserve_as(const char *number)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *mac = g_strdup_printf("52:54:00:00:01:%s", number);
+    g_autofree char *name = g_strdup_printf("many%s", number);
+    char text[BASE_IP_TEXT_BYTES];
+    rig.network = g_getenv("TEST_NETWORK");
+    VirtReservation wish = wish_of(mac, NULL, name);
+    BaseIp ip = {0};
+    VirtConn *conn = virt_open(uri(), &error);
+    if (!conn || !virt_network_reserve(conn, &wish, &ip, &error)) {
+        (void)fprintf(stderr, "%s: %s\n", name, error->message);
+        return 1;
+    }
+    virt_close(conn);
+    (void)printf("%s\n", base_ip_format(&ip, text));
+    return 0;
+}
+
+/* Each in a program of its own: a mere fork would take along locks that libvirt's event thread
+ * holds at that instant. */
 static void test_eight_processes_get_eight_addresses(void **context)
 {
     (void)context;
     if (strcmp(uri(), "qemu:///system") != 0) {
         skip(); /* the test driver's state is each process's own, an embedded root is one's only */
     }
-    int results[2];
-    assert_int_equal(pipe(results), 0);
-    for (int i = 0; i < 8; i++) {
-        if (fork() == 0) {
-            g_autofree char *mac = g_strdup_printf("52:54:00:00:01:%02x", (unsigned)i);
-            g_autofree char *name = g_strdup_printf("many%d", i);
-            VirtReservation wish = wish_of(mac, NULL, name);
-            BaseIp ip = {0};
-            VirtConn *conn = virt_open(uri(), NULL);
-            bool is_ok = conn && virt_network_reserve(conn, &wish, &ip, NULL) &&
-                         write(results[1], &ip, sizeof ip) == sizeof ip;
-            _exit(is_ok ? 0 : 1);
-        }
+    GPid pids[8];
+    int out_fds[G_N_ELEMENTS(pids)];
+    g_autoptr(GHashTable) got = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    for (unsigned i = 0; i < G_N_ELEMENTS(pids); i++) {
+        char number[] = {'0', (char)('0' + i), '\0'};
+        char *argv[] = {"/proc/self/exe", "reserve", number, NULL};
+        assert_true(g_spawn_async_with_pipes(NULL, argv, NULL, G_SPAWN_DO_NOT_REAP_CHILD, NULL,
+                                             NULL, &pids[i], NULL, &out_fds[i], NULL, NULL));
     }
-    BaseIp got[8];
-    for (unsigned i = 0; i < 8; i++) {
-        int status = 0;
-        assert_true(wait(&status) > 0 && status == 0);
-        assert_int_equal(read(results[0], &got[i], sizeof got[i]), sizeof got[i]);
-        for (unsigned j = 0; j < i; j++) {
-            assert_false(base_ip_equal(&got[i], &got[j]));
-        }
+    for (unsigned i = 0; i < G_N_ELEMENTS(pids); i++) {
+        char ip[BASE_IP_TEXT_BYTES] = "";
+        int status = -1;
+        assert_true(read(out_fds[i], ip, sizeof ip - 1) > 0); /* or it has said why not */
+        assert_true(g_str_has_prefix(ip, PREFIX));
+        assert_true(g_hash_table_add(got, g_strdup(ip))); /* nobody else's */
+        assert_int_equal(waitpid(pids[i], &status, 0), pids[i]);
+        assert_int_equal(status, 0);
+        close(out_fds[i]);
     }
-    for (unsigned i = 0; i < 8; i++) {
+    for (unsigned i = 0; i < G_N_ELEMENTS(pids); i++) {
         g_autofree char *mac = g_strdup_printf("52:54:00:00:01:%02x", i);
-        g_autofree char *name = g_strdup_printf("many%u", i);
+        g_autofree char *name = g_strdup_printf("many%02u", i);
         release(mac, name);
     }
-    close(results[0]);
-    close(results[1]);
 }
 
 /* Its one network is created by the caller (tests/quick/virt-network.sh): no bridge, or no DHCP. */
@@ -253,8 +272,11 @@ static void test_networks_without_bridge_or_dhcp_do_no_harm(void **context)
     assert_true(virt_network_release(rig.conn, &wish, NULL));
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc == 3 && strcmp(argv[1], "reserve") == 0) {
+        return reserve_as(argv[2]);
+    }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_network_is_found_by_its_bridge),
         cmocka_unit_test(test_other_bridges_belong_to_no_network),
