@@ -8,6 +8,7 @@
 #include "base/dir.h"
 #include "base/error.h"
 #include "base/fd.h"
+#include "driver/reserve_note.h"
 #include "driver/step.h"
 #include "driver/watch.h"
 #include "net/macvtap.h"
@@ -139,28 +140,74 @@ static void collect_machines(Gc *gc)
     }
 }
 
-/* Folders that never became, or are no longer, a machine: ".new-NAME" and ".gone-NAME", under
- * NAME's lock. */
-static void collect_half_folders(Gc *gc)
+static const char *after_prefix(const char *text, const char *prefix)
 {
-    int machines_fd = gc->host->store->machines_fd;
-    int fd = openat(machines_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return g_str_has_prefix(text, prefix) ? text + strlen(prefix) : NULL;
+}
+
+/* A folder that never became, or is no longer, a machine; or the beginning of a note. */
+static void collect_half_entry(Gc *gc, const char *entry)
+{
+    const MachineStore *store = gc->host->store;
+    GError *problem = NULL;
+    if (!gc->is_dry_run) {
+        base_dir_remove_tree(store->machines_fd, entry, &problem);
+    }
+    const char *kind = g_str_has_prefix(entry, ".tmp-") ? "file" : "folder";
+    note(gc, g_strdup_printf("%s '%s/machines/%s'", kind, store->dir, entry), "removed", problem);
+}
+
+/* What a start that was killed had reserved before it had a folder; a machine's own record knows
+ * the same. */
+static void collect_reservation(Gc *gc, const char *name)
+{
+    GError *problem = NULL;
+    if (machine_store_has(gc->host->store, name)) {
+        if (!gc->is_dry_run) {
+            machine_reserve_forget(gc->host, name);
+        }
+        return;
+    }
+    if (!gc->is_dry_run) {
+        machine_reserve_settle(gc->host, name, &problem);
+    }
+    note(gc, g_strdup_printf("machine '%s': reservation at libvirt", name), "released", problem);
+}
+
+/* Whose lock guards this entry; NULL: it is no half-made thing. A note that was not whole yet is
+ * ".tmp-RANDOM-.reserve-NAME" (base/file.h): nothing is reserved then. */
+static const char *name_of_half(const char *entry, bool *out_is_note)
+{
+    static const char *const prefixes[] = {".new-", ".gone-"};
+    const char *name = after_prefix(entry, MACHINE_RESERVE_PREFIX);
+    const char *half = after_prefix(entry, ".tmp-");
+    *out_is_note = name;
+    half = half ? strstr(half, "-" MACHINE_RESERVE_PREFIX) : NULL;
+    name = half ? half + strlen("-" MACHINE_RESERVE_PREFIX) : name;
+    for (unsigned i = 0; !name && i < G_N_ELEMENTS(prefixes); i++) {
+        name = after_prefix(entry, prefixes[i]);
+    }
+    return name && *name ? name : NULL;
+}
+
+static void collect_half_made(Gc *gc)
+{
+    const MachineStore *store = gc->host->store;
+    int fd = openat(store->machines_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *dir = fd < 0 ? NULL : fdopendir(fd);
     for (struct dirent *entry; dir && (entry = readdir(dir));) {
-        const char *name = g_str_has_prefix(entry->d_name, ".new-")    ? entry->d_name + 5
-                           : g_str_has_prefix(entry->d_name, ".gone-") ? entry->d_name + 6
-                                                                       : NULL;
-        BaseLock *lock = name && *name ? machine_store_lock(gc->host->store, name, 0, NULL) : NULL;
+        bool is_note = false;
+        const char *name = name_of_half(entry->d_name, &is_note);
+        BaseLock *lock = name ? machine_store_lock(store, name, 0, NULL) : NULL;
         if (!lock) {
             continue;
         }
-        GError *problem = NULL;
-        if (!gc->is_dry_run) {
-            base_dir_remove_tree(machines_fd, entry->d_name, &problem);
+        if (is_note) {
+            collect_reservation(gc, name);
+        } else {
+            collect_half_entry(gc, entry->d_name);
         }
-        note(gc, g_strdup_printf("folder '%s/machines/%s'", gc->host->store->dir, entry->d_name),
-             "removed", problem);
-        if (machine_store_has(gc->host->store, name)) {
+        if (machine_store_has(store, name)) {
             base_lock_free(lock);
         } else {
             base_lock_free_and_unlink(lock);
@@ -382,7 +429,7 @@ GPtrArray *machine_gc(MachineHost *host, bool is_dry_run, GError **error)
     if (host->store->machines_fd < 0) {
         return gc.items;
     }
-    collect_half_folders(&gc);
+    collect_half_made(&gc);
     collect_machines(&gc);
     GError *problem = NULL;
     collect_domains(&gc, &problem);

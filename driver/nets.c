@@ -3,8 +3,9 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/failpoint.h"
 #include "driver/member.h"
-#include "driver/virt_network.h"
+#include "driver/reserve_note.h"
 #include "net/bridge.h"
 #include "net/port.h"
 #include "net/tap.h"
@@ -352,22 +353,24 @@ static void fill_net(Look *look, PlanNet *net, const NetMember *member, const Ne
     net->mtu = view->mtu == 1500 ? 0 : view->mtu;
 }
 
-static VirtReservation reservation_of(const PlanNet *net, const NetMember *member,
-                                      const MachineNetsInput *in, char mac[18])
-{
-    return (VirtReservation){.network = net->libvirt_network,
-                             .mac = base_mac_format(member->mac, mac),
-                             .ip = member->ip4,
-                             .hostname = in->spec->hostname};
-}
-
 /* libvirt chooses, or takes what was asked for. */
 static bool reserve(Look *look, const PlanNet *net, NetMember *member, GError **error)
 {
     char mac[18];
-    VirtConn *conn = machine_host_virt(look->in->host, NULL, error);
-    VirtReservation reservation = reservation_of(net, member, look->in, mac);
-    return conn && virt_network_reserve(conn, &reservation, &member->ip4, error);
+    const MachineNetsInput *in = look->in;
+    VirtConn *conn = machine_host_virt(in->host, NULL, error);
+    VirtReservation reservation = {.network = net->libvirt_network,
+                                   .mac = base_mac_format(member->mac, mac),
+                                   .ip = member->ip4,
+                                   .hostname = in->spec->hostname};
+    if (!conn ||
+        (in->is_new && !machine_reserve_note(in->host, in->ident->name, &reservation, error))) {
+        return false;
+    }
+    look->out->has_reserved |= in->is_new;
+    bool is_ok = virt_network_reserve(conn, &reservation, &member->ip4, error);
+    (void)base_failpoint("reserve.after");
+    return is_ok;
 }
 
 /* A mistake of the NIC's, with its place. */
@@ -441,7 +444,7 @@ MachineNets *machine_nets_look(const MachineNetsInput *input, BaseReport *report
         return NULL;
     }
     if (!look_at_all(&look, error)) {
-        machine_nets_abandon(out, input);
+        machine_nets_abandon(out, input->host, input->ident->name, error);
         return NULL;
     }
     return g_steal_pointer(&out);
@@ -472,30 +475,16 @@ void machine_nets_unlock(MachineNets *nets)
     }
 }
 
-static void release(const PlanNet *net, const NetMember *member, const MachineNetsInput *in)
+void machine_nets_abandon(MachineNets *nets, MachineHost *host, const char *name, GError **error)
 {
-    char mac[18];
-    VirtConn *conn = machine_host_virt(in->host, NULL, NULL);
-    VirtReservation reservation = reservation_of(net, member, in, mac);
-    if (conn && base_ip_is_set(&member->ip4)) {
-        virt_network_release(conn, &reservation, NULL);
-    }
-}
-
-/* A network that was only defined has no members, and goes with an absent one that is dropped; one
- * that was there, or that has members, stays. */
-void machine_nets_abandon(MachineNets *nets, const MachineNetsInput *input)
-{
-    for (unsigned i = 0; i < nets->n_nets && input->is_new; i++) {
-        const NetMember *member = g_ptr_array_index(nets->members, i);
-        if (member && nets->nets[i].libvirt_network) {
-            release(&nets->nets[i], member, input);
-        }
-    }
+    g_autoptr(GError) left = NULL;
     for (unsigned i = 0; i < nets->open->len; i++) {
-        net_network_drop_member(g_ptr_array_index(nets->open, i), "", NULL);
+        net_network_end_if_empty(g_ptr_array_index(nets->open, i), NULL);
     }
     machine_nets_unlock(nets);
+    if (nets->has_reserved && !machine_reserve_settle(host, name, &left)) {
+        g_prefix_error(error, "[not all could be undone: %s; run `vm-run gc`] ", left->message);
+    }
 }
 
 static int compare_names(const void *a, const void *b)

@@ -14,6 +14,7 @@ typedef struct {
     GPtrArray *members; /* of NetMember, one a NIC; NULL where it is on no network */
     GPtrArray *open;    /* of NetNetwork, by name; empty when unlocked */
     GPtrArray *texts;   /* what nets[] borrows */
+    bool has_reserved;  /* of a new machine at libvirt: noted (driver/reserve_note.h) */
 } MachineNets;
 
 /* Whose networks. */
@@ -43,8 +44,9 @@ MachineNets *machine_nets_look(const MachineNetsInput *input, BaseReport *report
 /* The open network of this name; NULL: it is not open. Borrowed. */
 NetNetwork *machine_nets_find(const MachineNets *nets, const char *name);
 void machine_nets_unlock(MachineNets *nets);
-/* After a look that came to nothing: takes back what it defined and, of a new machine, reserved. */
-void machine_nets_abandon(MachineNets *nets, const MachineNetsInput *input);
+/* After a look that came to nothing: takes back what it defined and, of a new machine, reserved.
+ * What stays in spite of that is said at the beginning of *error. */
+void machine_nets_abandon(MachineNets *nets, MachineHost *host, const char *name, GError **error);
 
 /* Opens those networks of a plan's NICs that exist, by name, each once; of NetNetwork, closed with
  * the array. Transfer full. */

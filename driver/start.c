@@ -11,6 +11,7 @@
 #include "base/fd.h"
 #include "base/file.h"
 #include "base/proc.h"
+#include "driver/reserve_note.h"
 #include "driver/step.h"
 #include "imaging/fetch.h"
 
@@ -351,11 +352,17 @@ static bool do_steps(StepContext *c, GError **error)
 }
 
 /* Nothing was done yet but what looking reserved. */
-static void give_up_look(StepContext *c)
+static void give_up_look(StepContext *c, const char *name, GError **error)
 {
-    MachineNetsInput input = {c->host, c->spec, NULL, NULL, c->is_new};
     if (c->nets) {
-        machine_nets_abandon(c->nets, &input);
+        machine_nets_abandon(c->nets, c->host, name, error);
+    }
+}
+
+static void forget_reservations(StepContext *c)
+{
+    if (c->nets->has_reserved) {
+        machine_reserve_forget(c->host, c->plan->ident->name);
     }
 }
 
@@ -370,13 +377,16 @@ static void roll_back(StepContext *c, GError **error)
     };
     g_autoptr(GError) left = NULL;
     if (c->dirfd < 0 && c->is_new) {
-        give_up_look(c);
+        give_up_look(c, c->plan->ident->name, error);
         return;
     }
     machine_nets_unlock(c->nets); /* the undo opens each again */
     if (!machine_undo(c->host, c->plan, c->dirfd, &options, &left)) {
         g_prefix_error(error, "[not all could be undone: %s; run `vm-run gc`] ", left->message);
-    } else if (!c->is_new) {
+        return;
+    }
+    forget_reservations(c);
+    if (!c->is_new) {
         machine_journal_commit(c->dirfd, NULL);
     }
 }
@@ -428,7 +438,7 @@ static bool start_locked(StepContext *c, const char *name, const MachineStartOpt
     c->dirfd = dirfd;
     if (!is_looked || !look_at_keys(c, name, error) || is_cancelled(c, error) ||
         !decide(c, name, record, images, options->network, error)) {
-        give_up_look(c);
+        give_up_look(c, name, error);
         return false;
     }
     set_ssh_address(c);
@@ -440,6 +450,7 @@ static bool start_locked(StepContext *c, const char *name, const MachineStartOpt
         roll_back(c, error);
         return false;
     }
+    forget_reservations(c);
     return true;
 }
 
@@ -458,7 +469,7 @@ static bool check_presence(MachineHost *host, const char *name, bool is_new, GEr
                          name, name, name);
     }
     if (is_new) {
-        return true;
+        return machine_reserve_settle(host, name, error);
     }
     autofd int dirfd = machine_store_open_machine(host->store, name, error);
     if (dirfd < 0) {

@@ -497,6 +497,13 @@ bool net_network_drop_member(NetNetwork *network, const char *owner, GError **er
     return remove_files(network, copy, old, error) && end_if_empty(network, error);
 }
 
+bool net_network_end_if_empty(NetNetwork *network, GError **error)
+{
+    g_assert(network->lock);
+    g_ptr_array_set_size(network->chosen, 0);
+    return network->is_gone || end_if_empty(network, error);
+}
+
 static char *member_names(NetNetwork *network)
 {
     const GPtrArray *members = net_network_members(network, NULL);

@@ -85,6 +85,9 @@ const NetMember *net_network_member(NetNetwork *network, const char *owner);
 /* Absent: success. Its address is free at once. A network that is not kept and has no members left
  * is removed with its record. */
 bool net_network_drop_member(NetNetwork *network, const char *owner, GError **error);
+/* After choices that came to nothing: forgets them, and removes it with its record when it is not
+ * kept and has no members. */
+bool net_network_end_if_empty(NetNetwork *network, GError **error);
 
 /* Bridge, base rules, hooks, dnsmasq by its supervisor: all of it is there and answers when this
  * returns. Idempotent, nothing is written the second time. To be called again when the first port

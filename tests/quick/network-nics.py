@@ -47,6 +47,9 @@ def nobody_asked(lab):
     """Root's machines are on `default`, unless the environment names another."""
     del lab
     with Bench() as bench:
+        refused = bench.begin("outside", "--network", "default,ip=203.0.113.7", status=None)
+        expect(refused.returncode != 0 and "203.0.113.7" in refused.stderr, f"an address outside: {refused.stderr}")
+        expect(os.listdir(os.path.join(bench.state, "networks")) == [], "what was refused made no network")
         view = bench.begin("web")
         nic = view["nics"][0]
         expect(nic["network"] == "default" and nic["kind"] == "managed", f"default: {nic}")

@@ -203,6 +203,33 @@ static void test_kept_network_stays_and_is_removed_by_request(void **state)
     assert_null(strstr(links, "vmb"));
 }
 
+static void test_network_ends_with_a_choice_that_came_to_nothing(void **state)
+{
+    (void)state;
+    GError *error = NULL;
+    g_autoptr(NetworkSpec) spec = test_spec("lab", NULL),
+                           kept_spec = test_spec("kept", "keep", "true", NULL);
+    NetNetwork *network = test_define(&store, spec);
+    g_autoptr(NetMember) member = test_member(&store, network, "web");
+    assert_true(net_network_choose(network, member, &error));
+    assert_true(net_network_put_member(network, member, &error));
+    assert_true(net_network_end_if_empty(network, &error));
+    assert_false(network->is_gone); /* it has a member */
+    assert_true(net_network_drop_member(network, member->owner, &error));
+    assert_true(network->is_gone);
+    test_close(&store);
+    network = test_define(&store, spec);
+    assert_true(net_network_choose(network, member, &error));
+    assert_true(net_network_end_if_empty(network, &error));
+    assert_true(net_network_end_if_empty(network, &error));
+    assert_true(network->is_gone);
+    test_close(&store);
+    network = test_define(&store, kept_spec);
+    assert_true(net_network_end_if_empty(network, &error));
+    assert_false(network->is_gone);
+    assert_null(error);
+}
+
 static void test_foreign_port_keeps_the_bridge_and_is_named(void **state)
 {
     (void)state;
@@ -455,6 +482,7 @@ int main(void)
         TEST(test_second_and_third_time_write_nothing),
         TEST(test_network_stays_up_for_its_other_member),
         TEST(test_kept_network_stays_and_is_removed_by_request),
+        TEST(test_network_ends_with_a_choice_that_came_to_nothing),
         TEST(test_foreign_port_keeps_the_bridge_and_is_named),
         TEST(test_foreign_link_with_our_name_is_not_touched),
         TEST(test_route_that_came_since_is_told),
