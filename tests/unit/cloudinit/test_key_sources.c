@@ -82,12 +82,20 @@ static void test_sources_when_wrong_then_says_which(void **state)
 /* --- the agent ----------------------------------------------------------------------------------
  */
 
-static void wait_for_file(const char *path)
+/* Not for the file alone: between its making and listen(2) nobody gets through. */
+static void wait_for_listener(const char *path)
 {
-    for (int i = 0; i < 500 && access(path, F_OK) != 0; i++) {
-        g_usleep(10000);
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    g_strlcpy(address.sun_path, path, sizeof address.sun_path);
+    int result = -1;
+    for (int i = 0; i < 500 && result != 0; i++) {
+        autofd int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        result = connect(fd, (struct sockaddr *)&address, sizeof address);
+        if (result != 0) {
+            g_usleep(10000);
+        }
     }
-    assert_int_equal(access(path, F_OK), 0);
+    assert_int_equal(result, 0);
 }
 
 static void test_agent_when_it_holds_keys_then_lists_them(void **state)
@@ -100,7 +108,7 @@ static void test_agent_when_it_holds_keys_then_lists_them(void **state)
     agent.dies_with_us = true;
     pid_t pid = base_child_spawn(&agent, NULL, NULL);
     assert_true(pid > 0);
-    wait_for_file(socket_path);
+    wait_for_listener(socket_path);
     g_autoptr(GError) error = NULL;
     assert_null(seed_agent_list(socket_path, 2000, &error));
     assert_non_null(strstr(error->message, "holds no key"));
