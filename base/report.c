@@ -10,6 +10,11 @@ struct BaseReport {
 
 enum { NEAREST_MAX_LEN = 64 }; /* longer words get no suggestion */
 
+BasePos base_pos_copy(const BasePos *pos)
+{
+    return (BasePos){g_strdup(pos->file), pos->line, pos->col};
+}
+
 static void item_free(gpointer data)
 {
     BaseReportItem *item = data;

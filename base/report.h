@@ -14,6 +14,9 @@ typedef struct {
     unsigned col;  /* from 1, counts characters, 0: unknown */
 } BasePos;
 
+/* Its file transfer full. */
+BasePos base_pos_copy(const BasePos *pos);
+
 typedef struct {
     bool is_warning;
     VmError code;

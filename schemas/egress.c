@@ -1,7 +1,6 @@
 #include <jansson.h>
 #include <string.h>
 #include "schemas/network_spec.h"
-#include "schemas/read.h"
 #include "schemas/value.h"
 
 /* Rules of egress as texts, and a whole policy as JSON. */
@@ -146,7 +145,7 @@ static GPtrArray *copy_rules(const GPtrArray *rules)
     GPtrArray *copy = g_ptr_array_new();
     for (unsigned i = 0; rules && i < rules->len; i++) {
         SpecEgressRule *rule = g_memdup2(g_ptr_array_index(rules, i), sizeof(SpecEgressRule));
-        rule->pos = spec_pos_copy(&rule->pos);
+        rule->pos = base_pos_copy(&rule->pos);
         g_ptr_array_add(copy, rule);
     }
     return copy;

@@ -196,7 +196,7 @@ static NetworkSpec *network_of(const json_t *root, GError **error)
     }
     const BasePos *pos = spec_network_origin(spec, "name");
     if (pos) {
-        spec->pos = spec_pos_copy(pos);
+        spec->pos = base_pos_copy(pos);
     }
     return g_steal_pointer(&spec);
 }

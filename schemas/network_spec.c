@@ -44,7 +44,7 @@ NetworkSpec *spec_network_copy(const NetworkSpec *spec)
     copy_origins(spec->origins, copy->origins);
     g_free(copy->name);
     copy->name = g_strdup(spec->name);
-    copy->pos = spec_pos_copy(&spec->pos);
+    copy->pos = base_pos_copy(&spec->pos);
     return copy;
 }
 

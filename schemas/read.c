@@ -3,15 +3,10 @@
 #include <string.h>
 #include "schemas/slot.h"
 
-BasePos spec_pos_copy(const BasePos *pos)
-{
-    return (BasePos){g_strdup(pos->file), pos->line, pos->col};
-}
-
 void spec_origin_keep(GHashTable *origins, const char *path, const BasePos *pos)
 {
     if (origins) {
-        BasePos copy = spec_pos_copy(pos);
+        BasePos copy = base_pos_copy(pos);
         g_hash_table_replace(origins, g_strdup(path), g_memdup2(&copy, sizeof(copy)));
     }
 }

@@ -69,4 +69,3 @@ char *spec_read_path(SpecReader *reader, const SpecNode *node, const char *path,
 char *spec_read_pem(SpecReader *reader, const SpecNode *node, const char *path);
 
 void spec_origin_keep(GHashTable *origins, const char *path, const BasePos *pos);
-BasePos spec_pos_copy(const BasePos *pos);

@@ -32,7 +32,7 @@ static void read_object(const SpecReader *outer, const SpecObjectType *type, con
     reader.origins = *AT(GHashTable *, object, type->origins_offset);
     *AT(char *, object, type->name_offset) = g_strdup(key->text);
     if (type->pos_offset) {
-        *AT(BasePos, object, type->pos_offset) = spec_pos_copy(&pos);
+        *AT(BasePos, object, type->pos_offset) = base_pos_copy(&pos);
     }
     spec_origin_keep(reader.origins, "name", &pos);
     check_name(type, key, outer->report);

@@ -48,7 +48,7 @@ static bool read_record(const SpecSlot *slot, void *record)
 {
     const SpecRecordType *type = slot->option->record;
     BasePos pos = spec_node_pos(slot->node);
-    *(BasePos *)(void *)((char *)record + type->pos_offset) = spec_pos_copy(&pos);
+    *(BasePos *)(void *)((char *)record + type->pos_offset) = base_pos_copy(&pos);
     if (type->table) {
         spec_read_defaults(type->table, NULL, record);
     }

@@ -100,7 +100,7 @@ static void from_lines(const SpecReader *reader, const SpecNode *node, SpecText 
 {
     BasePos pos = block_pos(reader, node);
     spec_text_clear(out);
-    *out = (SpecText){g_strdup(node->text), node->n_bytes, spec_pos_copy(&pos), false};
+    *out = (SpecText){g_strdup(node->text), node->n_bytes, base_pos_copy(&pos), false};
 }
 
 static bool from_map(SpecReader *reader, const SpecOption *option, const SpecNode *node,
@@ -114,7 +114,7 @@ static bool from_map(SpecReader *reader, const SpecOption *option, const SpecNod
     g_autofree char *body = spec_yaml_extract(node, reader->text, &pos);
     char *text = g_strconcat(option->inline_head ? option->inline_head : "", body, NULL);
     spec_text_clear(out);
-    *out = (SpecText){text, strlen(text), spec_pos_copy(&pos), false};
+    *out = (SpecText){text, strlen(text), base_pos_copy(&pos), false};
     out->pos.line -= option->inline_head && pos.line > 0; /* the head is one line more */
     return true;
 }
