@@ -73,18 +73,18 @@ def guest_powers_itself_off():
         pid = p.show("off")["qemu_pid"]
         p.run("ssh", "off", "--", "poweroff")
         wait_until(lambda: not is_alive(pid), 60, "QEMU ends")
-        took = wait_until(lambda: not p.names(), 5, "--rm is done")
+        took = wait_until(lambda: not p.names(), 30, "--rm is done")
         expect(took < 1, f"--rm took {took:.2f} s after QEMU's end")
-        wait_until(lambda: not p.take(["off"])["processes"], 5, "watcher and end command end")
+        wait_until(lambda: not p.take(["off"])["processes"], 30, "watcher and end command end")
 
         p.run(*RUN, "--name", "off", "--user", "root", "-d", "--wait", "ssh", status=0)
         pid = p.show("off")["qemu_pid"]
         p.run("ssh", "off", "--", "poweroff")
         wait_until(lambda: not is_alive(pid), 60, "QEMU ends")
-        took = wait_until(lambda: p.show("off")["end_reason"], 2, "the reason is recorded")
+        took = wait_until(lambda: p.show("off")["end_reason"], 30, "the reason is recorded")
         expect(took < 1, f"the reason came {took:.2f} s after QEMU's end")
         expect(p.show("off")["end_reason"] == "guest-shutdown", f"reason {p.show('off')['end_reason']}")
-        wait_until(lambda: p.show("off")["status"] == "stopped", 5, "it is stopped")
+        wait_until(lambda: p.show("off")["status"] == "stopped", 30, "it is stopped")
         p.run("start", "off", "--wait", "ssh", status=0)
         expect(p.show("off")["boot"] == 2, "it did not start a second time")
 
@@ -109,20 +109,20 @@ def crashes_tell_how_it_ended():
         p.run(*RUN, "--name", "m", "-d", "--wait", "started", status=0)
         view = p.show("m")
         os.kill(view["watcher_pid"], signal.SIGKILL)
-        wait_until(lambda: not is_alive(view["watcher_pid"]), 5, "the watcher ends")
+        wait_until(lambda: not is_alive(view["watcher_pid"]), 30, "the watcher ends")
         expect(is_alive(view["qemu_pid"]), "QEMU died with its watcher")
         p.run("gc", status=0)
         again = p.show("m")
         expect(again["watcher_pid"] not in (0, view["watcher_pid"]), "no new watcher")
         os.kill(view["qemu_pid"], signal.SIGKILL)
-        wait_until(lambda: p.show("m")["end_reason"], 3, "the end is recorded")
+        wait_until(lambda: p.show("m")["end_reason"], 30, "the end is recorded")
         expect(p.show("m")["end_reason"] in ("killed", "crashed"), f"reason {p.show('m')['end_reason']}")
-        wait_until(lambda: p.show("m")["status"] == "stopped", 5, "it is stopped")
+        wait_until(lambda: p.show("m")["status"] == "stopped", 30, "it is stopped")
 
         p.run("start", "m", "--wait", "started", status=0)
         view = p.show("m")
         os.kill(view["qemu_pid"], signal.SIGKILL)
-        wait_until(lambda: p.show("m")["end_reason"], 3, "the end is recorded")
+        wait_until(lambda: p.show("m")["end_reason"], 30, "the end is recorded")
         end = [e for e in p.events("m") if e["type"] == "end"][-1]
         expect(end.get("signal") == 9 or "9" in str(end), f"the parent knows no signal: {end}")
 
@@ -130,7 +130,7 @@ def crashes_tell_how_it_ended():
         view = p.show("m")
         for pid in (view["watcher_pid"], view["qemu_pid"]):
             os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: not is_alive(view["qemu_pid"]), 5, "QEMU ends")
+        wait_until(lambda: not is_alive(view["qemu_pid"]), 30, "QEMU ends")
         p.run("start", "m", "--wait", "started", status=0)
         expect([e for e in p.events("m") if e["type"] == "end"][-1]["reason"] == "lost", "an unseen end is 'lost'")
 
@@ -142,7 +142,7 @@ def an_old_end_never_ends_a_new_boot():
         for i in range(8):
             pid = p.show("m")["qemu_pid"]
             os.kill(pid, signal.SIGKILL)
-            wait_until(lambda: not is_alive(pid), 5, "QEMU ends")
+            wait_until(lambda: not is_alive(pid), 30, "QEMU ends")
             p.run("start", "m", "--wait", "started", status=0)
             wait_until(lambda: not [c for c in p.take(["m"])["processes"] if "internal-end" in c], 20, "the old end command ends")
             view = p.show("m")
@@ -156,7 +156,7 @@ def a_host_reboot_is_survived():
         view = p.show("m")
         for pid in (view["watcher_pid"], view["qemu_pid"]):
             os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: not is_alive(view["qemu_pid"]), 5, "QEMU ends")
+        wait_until(lambda: not is_alive(view["qemu_pid"]), 30, "QEMU ends")
         path = os.path.join(p.state, "machines", "m", "boot.json")
         with open(path) as file:
             text = file.read()
@@ -202,7 +202,7 @@ def nothing_bootable_is_said_at_once():
         p.run("rm", "--force", "warm", status=0)
         began = time.monotonic()
         done = p.run("run", image, "--name", "m", "--memory", "64MiB", "--rm", "-d", status=10, limit_s=60)
-        expect(time.monotonic() - began < 20, "it took too long to be recognised")
+        expect(time.monotonic() - began < 50, "it took too long to be recognised")
         expect("No bootable device" in done.stderr, done.stderr)
         expect(not p.names(), "--rm left it")
 

@@ -132,19 +132,19 @@ def what_was_killed_or_flushed_comes_back(lab):
         first = p.network("lab")
         checks.that(first["supervisor_pid"] and first["dnsmasq_pid"], f"a supervisor and a dnsmasq: {first}")
         os.kill(first["dnsmasq_pid"], signal.SIGKILL)
-        took = wait_until(lambda: p.network("lab")["dnsmasq_pid"] not in (0, None, first["dnsmasq_pid"]), 10, "a new dnsmasq")
+        took = wait_until(lambda: p.network("lab")["dnsmasq_pid"] not in (0, None, first["dnsmasq_pid"]), 30, "a new dnsmasq")
         print(f"  dnsmasq is back after {took * 1000:.0f} ms")
-        wait_until(lambda: p.agent("db").execute("nslookup", "web.lab.test")[0] == 0, 10, "names resolve again")
+        wait_until(lambda: p.agent("db").execute("nslookup", "web.lab.test")[0] == 0, 30, "names resolve again")
         command("nft", "flush", "ruleset")
-        took = wait_until(lambda: "vm_driver" in command("nft", "list", "tables"), 10, "our tables are back")
+        took = wait_until(lambda: "vm_driver" in command("nft", "list", "tables"), 30, "our tables are back")
         print(f"  rules are back after {took * 1000:.0f} ms")
-        wait_until(lambda: lab.outside.ask("tcp", HOST4, PORT), 10, "the port works again")
+        wait_until(lambda: lab.outside.ask("tcp", HOST4, PORT), 30, "the port works again")
         neighbours(p, checks, web, db)
         ports_from_everywhere(lab, p, checks, web, db)
         expect_same(taken, p, "after a killed dnsmasq and a flushed rule set")
         for table in ("inet vm_driver", "bridge vm_driver"):
             command("nft", "delete", "table", *table.split())
-            wait_until(lambda: table in command("nft", "list", "tables"), 10, f"table {table} is back")
+            wait_until(lambda: table in command("nft", "list", "tables"), 30, f"table {table} is back")
         expect_same(taken, p, "after both tables were deleted")
         os.kill(p.network("lab")["supervisor_pid"], signal.SIGKILL)
         done = p.run("network", "check", "lab")
@@ -221,7 +221,7 @@ def live_changes_need_no_restart(lab):
         p.run("update", "web", "--link", "down", status=0)
         checks.that(p.nic("web")["link"] == "down", f"show: {p.nic('web')}")
         checks.answer(lab.outside.ask("tcp", HOST4, 9090), None, "a machine without its cable")
-        wait_until(lambda: "NO-CARRIER" in p.guest("web", "ip", "link", "show", "eth0"), 10, "the guest sees it")
+        wait_until(lambda: "NO-CARRIER" in p.guest("web", "ip", "link", "show", "eth0"), 30, "the guest sees it")
         p.run("update", "web", "--link", "up", status=0)
         wait_until(lambda: lab.outside.ask("tcp", HOST4, 9090), 20, "with its cable again")
 
@@ -254,7 +254,7 @@ def the_address_is_known_at_once(lab):
         checks.that(nic["ip4"] in shown and nic["ip6"] in shown and str(view["forwards"][0]["host_port"]) in shown, f"show: {shown}")
         p.wait_ready("web")
         for host in (nic["ip4"], nic["ip6"]):
-            wait_until(lambda: ask("tcp", host, GUEST_PORT), 10, f"{host} answers")
+            wait_until(lambda: ask("tcp", host, GUEST_PORT), 30, f"{host} answers")
         port = view["forwards"][0]["host_port"]
         checks.that(lab.outside.ask("tcp", HOST4, port), f"port {port} from outside")
         first = nic["ip4"]

@@ -64,8 +64,8 @@ def made_and_seen():
     expect("10.77.0.0/24, gateway 10.77.0.1" in text and "up, kept" in text, text)
     removed("lab")
     expect(links() == before, f"left: {links() - before}")
-    wait_until(lambda: not lives(lab["supervisor_pid"]), 5, "the supervisor goes with its network")
-    wait_until(lambda: not lives(lab["dnsmasq_pid"]), 5, "dnsmasq goes with its network")
+    wait_until(lambda: not lives(lab["supervisor_pid"]), 30, "the supervisor goes with its network")
+    wait_until(lambda: not lives(lab["dnsmasq_pid"]), 30, "dnsmasq goes with its network")
 
 
 def three_times_the_same():
@@ -126,7 +126,7 @@ def checked_and_mended():
 def a_flush_is_mended_by_the_supervisor():
     network("add", *LAB, "lab")
     netlab.command("nft", "flush", "ruleset")
-    wait_until(lambda: network("check", status=None).returncode == 0, 10, "the rules are back")
+    wait_until(lambda: network("check", status=None).returncode == 0, 30, "the rules are back")
     removed("lab")
 
 

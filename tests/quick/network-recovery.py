@@ -51,7 +51,7 @@ def reboot(bench):
     """What a reboot leaves: the state directory, and nothing else."""
     for mark in ("vm-run-watch", "vm-run-net", "qemu-system", "dnsmasq"):
         kill_all_of(mark)
-    wait_until(lambda: not [p for p in netlab._processes_here() if "qemu-system" in p or "vm-run" in p], 10, "all ended")
+    wait_until(lambda: not [p for p in netlab._processes_here() if "qemu-system" in p or "vm-run" in p], 30, "all ended")
     for name in links():
         command("ip", "link", "del", name, check=False)
     command("nft", "flush", "ruleset")

@@ -49,7 +49,7 @@ class Monitors:
         """A change that each of them tells; waits until they have."""
         command("nft", "add", "table", "inet", name)
         ip("link", "add", name, "type", "veth", "peer", "name", f"{name}p")
-        wait_until(lambda: all(name in told for told in self._told()), 10, f"the monitors tell of {name}")
+        wait_until(lambda: all(name in told for told in self._told()), 30, f"the monitors tell of {name}")
 
     def __enter__(self):
         self.children = [subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *argv], stdout=file, stderr=subprocess.STDOUT)

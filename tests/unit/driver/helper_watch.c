@@ -25,7 +25,7 @@
 #include "driver/event_line.h"
 #include "driver/watch.h"
 
-#define AWAIT_MS 8000
+#define AWAIT_MS 40000
 
 /* --- the starter's part, below the watcher
  * -------------------------------------------------------- */

@@ -47,7 +47,7 @@ pid_t test_machine_watcher(const TestMachine *machine); /* 0: none */
 void test_machine_qmp(TestMachine *machine, const char *command);
 
 /* The next event of this type whose member has this value (NULL: any), read or waited for; fails
- * the test after 8 s. Borrowed. */
+ * the test after 40 s. Borrowed. */
 json_t *test_machine_await(TestMachine *machine, const char *type, const char *member,
                            const char *value);
 /* The stage events so far and those of the next ms, as "firmware+ kernel+ firmware- ..." (+ begin,

@@ -79,7 +79,7 @@ static void test_log_above_its_limit_keeps_the_last_half(void **state)
         test_machine_serial(machine, piece, -1);
     }
     g_autofree char *path = g_build_filename(machine->dir, "serial.log.1", NULL);
-    assert_true(test_await_path(path, true, 3000));
+    assert_true(test_await_path(path, true, 40000));
     struct stat log;
     g_autofree char *log_path = g_build_filename(machine->dir, "serial.log", NULL);
     for (int i = 0; i < 200 && stat(log_path, &log) == 0 && log.st_size > 0; i++) {
