@@ -1,70 +1,12 @@
 #include <stdio.h>
-#include <string.h>
 #include "base/error.h"
 #include "cli/commands.h"
 #include "cli/host.h"
+#include "cli/network_flags.h"
 #include "cli/say.h"
 #include "cli/signals.h"
 #include "driver/networks.h"
 #include "schemas/spec.h"
-
-static bool apply_set(NetworkSpec *spec, const char *text, BaseReport *report, GError **error)
-{
-    const char *equals = strchr(text, '=');
-    if (!equals || equals == text) {
-        return base_fail(error, VM_ERROR_CLI, "--set '%s': not of the form KEY=VALUE", text);
-    }
-    g_autofree char *path = g_strndup(text, (size_t)(equals - text));
-    g_autofree char *shown = g_strdup_printf("--set %s", path);
-    spec_network_set(spec, path, equals + 1, shown, report);
-    return true;
-}
-
-static bool apply_flags(NetworkSpec *spec, const CmdArgs *args, BaseReport *report, GError **error)
-{
-    for (guint i = 0; i < args->given->len; i++) {
-        const CmdGiven *given = &g_array_index(args->given, CmdGiven, i);
-        if (g_str_equal(given->flag->name, "set") &&
-            !apply_set(spec, given->value, report, error)) {
-            return false;
-        }
-        if (given->flag->spec_path) {
-            g_autofree char *shown = g_strdup_printf("--%s", given->flag->name);
-            spec_network_set(spec, given->flag->spec_path, given->value ? given->value : "true",
-                             shown, report);
-        }
-    }
-    return true;
-}
-
-/* The network of a file by the operand's name. NULL: said, or `error`. Transfer full. */
-static NetworkSpec *load_spec(const CmdContext *context, BaseReport *report, GError **error)
-{
-    const char *path = cmd_args_text(context->args, "file");
-    const char *name = cmd_args_operand(context->args, 0);
-    g_autoptr(SpecFile) file = spec_file_load(path, report);
-    if (!file || base_report_n_errors(report)) {
-        return NULL;
-    }
-    for (unsigned i = 0; i < spec_file_n_networks(file); i++) {
-        if (g_str_equal(spec_file_network(file, i)->name, name)) {
-            return spec_network_copy(spec_file_network(file, i));
-        }
-    }
-    base_fail(error, VM_ERROR_NOT_FOUND, "'%s' describes no network '%s'", path, name);
-    return NULL;
-}
-
-static NetworkSpec *flags_spec(const CmdContext *context, BaseReport *report, GError **error)
-{
-    g_autoptr(NetworkSpec) spec = spec_network_new();
-    spec_network_set(spec, "name", cmd_args_operand(context->args, 0), "NETWORK", report);
-    if (!apply_flags(spec, context->args, report, error)) {
-        return NULL;
-    }
-    spec_network_finish(spec, report);
-    return base_report_n_errors(report) ? NULL : g_steal_pointer(&spec);
-}
 
 static bool has_spec_flag(const CmdArgs *args)
 {
@@ -84,7 +26,8 @@ static NetworkSpec *describe(const CmdContext *context, BaseReport *report, GErr
         base_fail(error, VM_ERROR_CLI, "give -f FILE or the network's options, not both");
         return NULL;
     }
-    return is_file ? load_spec(context, report, error) : flags_spec(context, report, error);
+    return is_file ? cmd_network_spec_of_file(context, report, error)
+                   : cmd_network_spec_of_flags(context, report, error);
 }
 
 static void print_network(const CmdContext *context, const MachineNetwork *network)

@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "cli/commands.h"
 #include "cli/host.h"
+#include "cli/network_flags.h"
 #include "cli/json.h"
 #include "cli/say.h"
 #include "cli/signals.h"
@@ -260,7 +261,6 @@ static int update_main(const CmdContext *context, GError **error)
 }
 
 static const char *const link_words[] = {"up", "down", NULL};
-static const char *const default_words[] = {"allow", "deny", NULL};
 
 static const CmdFlag flags[] = {
     {.name = "publish",
@@ -273,25 +273,7 @@ static const CmdFlag flags[] = {
      .metavar = "PORTS",
      .is_list = true,
      .doc = "Take one away that was written so; all: every one. Its connections end."},
-    {.name = "egress-allow",
-     .metavar = "RULE",
-     .is_list = true,
-     .spec_path = "egress.allow",
-     .doc = "What the guest may reach. The egress flags given are the whole new policy."},
-    {.name = "egress-deny",
-     .metavar = "RULE",
-     .is_list = true,
-     .spec_path = "egress.deny",
-     .doc = "What it may not reach."},
-    {.name = "egress-default",
-     .metavar = "WORD",
-     .choices = default_words,
-     .spec_path = "egress.default",
-     .doc = "What holds where no rule fits; allow alone lifts a policy."},
-    {.name = "hermetic", .spec_path = "egress.hermetic", .doc = "Nothing may be reached at all."},
-    {.name = "restricted",
-     .spec_path = "egress.restricted",
-     .doc = "Not the host, link-local addresses and private ranges but the network's own."},
+    CMD_EGRESS_FLAGS,
     {.name = "nic",
      .metavar = "N",
      .doc = "Which NIC --link and the rates concern, counted from 0."},

@@ -25,6 +25,7 @@ static const CmdCommand *const commands[] = {
     &cmd_network_ls,
     &cmd_network_show,
     &cmd_network_add,
+    &cmd_network_update,
     &cmd_network_rm,
     &cmd_network_check,
     &cmd_image_probe,

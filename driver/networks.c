@@ -332,6 +332,41 @@ static NetNetwork *open_known(MachineHost *host, const char *name, GError **erro
     return network;
 }
 
+/* The network, open, when nothing but the policy differs from the spec. */
+static NetNetwork *open_same(MachineHost *host, const NetworkSpec *spec, BaseReport *report,
+                             GError **error)
+{
+    GError *problem = NULL;
+    NetStore *store = store_of(host, &problem);
+    g_autoptr(NetNetwork) found = store ? net_network_peek(store, spec->name, &problem) : NULL;
+    if (!found) {
+        say_missing(host, spec->name, problem, error);
+        return NULL;
+    }
+    g_autoptr(NetworkSpec) same = spec_network_copy(spec);
+    spec_egress_clear(&same->egress);
+    spec_egress_copy(net_network_view(found)->egress, &same->egress);
+    NetNetwork *network = net_network_define(store, same, LOCK_MS, report, &problem);
+    if (!network && !problem) {
+        base_report_check(report, &problem);
+    }
+    if (problem) {
+        g_propagate_error(error, problem);
+    }
+    return network;
+}
+
+bool machine_network_update(MachineHost *host, const NetworkSpec *spec, bool is_whole,
+                            BaseReport *report, GError **error)
+{
+    if (!check_possible(error)) {
+        return false;
+    }
+    g_autoptr(NetNetwork) network =
+        is_whole ? open_same(host, spec, report, error) : open_known(host, spec->name, error);
+    return network && net_network_set_egress(network, &spec->egress, error);
+}
+
 bool machine_network_remove(MachineHost *host, const char *name, GError **error)
 {
     g_autoptr(NetNetwork) network = open_known(host, name, error);

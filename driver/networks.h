@@ -53,6 +53,11 @@ char *machine_network_to_json(const MachineNetwork *network);
  * (then false with the first one as error). DENIED: not root. */
 bool machine_network_add(MachineHost *host, const NetworkSpec *spec, BaseReport *report,
                          GError **error);
+/* network update: the policy `egress` of the spec becomes the network's, for machines that run too.
+ * is_whole: the spec says all of the network, and any other difference is refused (EXISTS, in the
+ * report); else nothing but its name and policy counts. NOT_FOUND. */
+bool machine_network_update(MachineHost *host, const NetworkSpec *spec, bool is_whole,
+                            BaseReport *report, GError **error);
 /* network rm: takes down and forgets. BUSY: machines have a NIC there (named). NOT_FOUND. */
 bool machine_network_remove(MachineHost *host, const char *name, GError **error);
 /* network check: appends one line for each difference from what should be; is_fix: mends what can

@@ -96,6 +96,10 @@ bool net_network_end_if_empty(NetNetwork *network, GError **error);
  * it is up in another network namespace. 45 ms the first
  * time, 1 ms later. */
 bool net_network_up(NetNetwork *network, GError **error);
+/* The network's own policy becomes `egress`, for the members that run too: one transaction, without
+ * a gap for what both policies let through; flows that it denies end. The same again changes
+ * nothing. On an error all is as it was; cut off, a check with is_fix goes on. */
+bool net_network_set_egress(NetNetwork *network, const SpecEgress *egress, GError **error);
 /* Takes down what up made when no member is up and it is not kept; foreign ports on the bridge keep
  * it, and that it is up in another network namespace, which is said in *out_kept (transfer full,
  * NULL: gone or still used). */

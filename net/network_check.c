@@ -152,6 +152,9 @@ static bool check_links(const Check *check, const GPtrArray *up, GError **error)
 
 static bool check_members(const Check *check, GError **error)
 {
+    if (!net_network_settle_egress(check->network, check->is_fix, check->lines, error)) {
+        return false;
+    }
     const GPtrArray *members = net_network_members(check->network, error);
     g_autoptr(GPtrArray) up = g_ptr_array_new();
     for (guint i = 0; members && i < members->len; i++) {

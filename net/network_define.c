@@ -398,8 +398,10 @@ static bool differs(const Define *define, const char *option, const char *asked,
     if (!g_strcmp0(asked ? asked : "", found ? found : "")) {
         return false;
     }
+    bool is_egress = strcmp(option, "egress") == 0;
     base_report_error(define->report, VM_ERROR_EXISTS, position(define, option),
-                      "remove it first, or use another name",
+                      is_egress ? "`vm-run network update` changes that"
+                                : "remove it first, or use another name",
                       "network '%s' exists with %s '%s', not '%s'", define->spec->name, option,
                       found && *found ? found : "none", asked && *asked ? asked : "none");
     return true;

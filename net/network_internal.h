@@ -90,6 +90,10 @@ void net_network_describe_bridge(const NetNetwork *network, const char *tag, Net
 /* What ports of its members need of a bridge that is not ours; as net_bridge_settle_foreign(). */
 bool net_network_settle_foreign(NetNetwork *network, GPtrArray *differences, GError **error);
 
+/* Members that run have the network's own policy: a line for each that has not (lines may be NULL),
+ * which is_fix mends, all at once. */
+bool net_network_settle_egress(NetNetwork *network, bool is_fix, GPtrArray *lines, GError **error);
+
 /* Is it the tap of a member? */
 bool net_network_has_port(NetNetwork *network, const char *link);
 

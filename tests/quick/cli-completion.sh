@@ -42,7 +42,7 @@ expect 'started boot ssh cloud-init ready' vm-run run --wait =
 expect 'kvm' vm-run run --accel k
 expect 'bash' vm-run completion ''
 expect 'restart' vm-run help re
-expect 'ls show add rm check' vm-run network ''
+expect 'ls show add update rm check' vm-run network ''
 expect '--cidr --cidr6' vm-run network add --cid
 expect 'nat' vm-run network add --mode n
 expect 'up' vm-run update web --link u

@@ -6,6 +6,7 @@ Runs the build with failpoints in a laboratory of its own.
 """
 # TIMEOUT 600
 import concurrent.futures
+import difflib
 import json
 import os
 import re
@@ -204,4 +205,91 @@ def cut_off(lab):
         expect(("tcp", 8181, 80) in bench.ports(), f"what was changed stays: {bench.ports()}")
 
 
-netlab.inside([ports_live, user_ports, egress_live, link_and_rates, at_once, cut_off])
+def plain(item):
+    """One object of nft -j, without what differs from time to time: handles, orders, what the kernel learns by itself."""
+    (kind, body), = item.items()
+    body = {key: value for key, value in body.items() if key != "handle"} if isinstance(body, dict) else body
+    if kind in ("set", "map"):
+        body["elem"] = [] if "timeout" in body else sorted(json.dumps(one, sort_keys=True) for one in body.get("elem", []))
+    return f"{kind} {json.dumps(body, sort_keys=True)}"
+
+
+def ruleset():
+    return "\n".join(sorted(plain(item) for item in json.loads(command("nft", "-j", "-s", "list", "ruleset"))["nftables"]))
+
+
+def expect_rules(wanted, what):
+    now = ruleset()
+    expect(now == wanted, what + ":\n" + "\n".join(difflib.unified_diff(wanted.splitlines(), now.splitlines(), lineterm="", n=1)))
+
+
+def network_live(lab):
+    """The network's own policy, for all its machines at once, also when it is cut off at each place."""
+    del lab
+    netlab.set_sysctl("net.bridge.bridge-nf-call-ip6tables", "0")  # else ::1 gets no answer, which check says
+    with Bench() as bench:
+        def change(*argv, status=0, fault=""):
+            return bench.run("network", "update", "default", *argv, status=status, env={"VM_FAILPOINTS": fault})
+
+        def shown():
+            return json.loads(bench.run("network", "show", "default", "--json", status=0).stdout)["egress"]
+
+        for name in ("one", "two", "down"):
+            bench.begin("--restricted", name=name) if name == "two" else bench.begin(name=name)
+        bench.run("stop", "--force", "down", status=0)
+        before = ruleset()
+        change("--egress-allow", "192.0.2.0/24:443/tcp", "--egress-default", "deny")
+        closed = ruleset()
+        expect(closed.count('"right": 443') > before.count('"right": 443'), "a policy is rules")
+        expect(shown()["default"] == "deny" and shown()["allow"] == ["192.0.2.0/24:443/tcp"], f"it is shown: {shown()}")
+        bench.check()
+        for _ in range(2):
+            change("--egress-allow", "192.0.2.0/24:443/tcp", "--egress-default", "deny")
+            expect_rules(closed, "the same again changes no rule")
+        bench.run("start", "down", "--wait", "started", status=0)
+        bench.check()
+        with_down = ruleset()
+        expect(with_down.count('"right": 443') > closed.count('"right": 443'), "who starts later has it, too")
+        change("--egress-allow", "192.0.2.0/24:80/tcp", status=None, fault="network-egress.rules=errno:28")
+        expect_rules(with_down, "refused: as it was")
+        bench.check()
+        for fault in ("record", "member", "member#2", "rules"):
+            change("--hermetic", status=None, fault=f"network-egress.{fault}=kill")
+            expect(shown()["hermetic"], f"{fault}: what is wanted is known")
+            bench.run("network", "check", "--fix", "default", status=0)
+            bench.check()
+            hermetic = ruleset()
+            change("--hermetic")
+            expect_rules(hermetic, f"{fault}: the check went on to its end")
+            change("--egress-allow", "192.0.2.0/24:443/tcp", "--egress-default", "deny")
+            expect_rules(with_down, f"{fault}: and back")
+        change("--egress-default", "allow")
+        bench.run("stop", "--force", "down", status=0)
+        expect_rules(before, "lifted: as before")
+        network_refused(bench, change)
+        bench.check()
+
+
+def network_refused(bench, change):
+    before = ruleset()
+    for argv, status, said in ((["--egress-allow", "192.0.2.0/33"], 3, "192.0.2.0/33"), ([], 2, "nothing to change"),
+                               (["-f", "/nowhere.yaml", "--hermetic"], 2, "not both"), (["-f", "/nowhere.yaml"], 5, "/nowhere.yaml")):
+        done = change(*argv, status=None)
+        expect(done.returncode == status and said in done.stderr and done.stderr.count("\n") == 1, f"{argv}: {done}")
+    lost = bench.run("network", "update", "defualt", "--hermetic", status=5)
+    expect("did you mean 'default'" in lost.stderr, f"no such network: {lost.stderr}")
+    path = os.path.join(bench.root, "nets.yaml")
+    with open(path, "w") as file:
+        file.write("version: 1\nname: t\nnetworks:\n  default: {domain: other.test, egress: {hermetic: true}}\nvms: {w: {image: ./x}}\n")
+    differs = change("-f", path, status=6)
+    expect("with domain 'none', not 'other.test'" in differs.stderr, f"a file that differs elsewhere: {differs.stderr}")
+    expect_rules(before, "what was refused changed nothing")
+    with open(path, "w") as file:
+        file.write("version: 1\nname: t\nnetworks:\n  default: {egress: {restricted: true}}\nvms: {w: {image: ./x}}\n")
+    change("-f", path)
+    expect(ruleset() != before, "by a file")
+    change("--egress-default", "allow")
+    expect_rules(before, "and lifted")
+
+
+netlab.inside([ports_live, user_ports, egress_live, network_live, link_and_rates, at_once, cut_off])
