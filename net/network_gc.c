@@ -11,6 +11,7 @@
 #include "net/dnsmasq_internal.h"
 #include "net/network_internal.h"
 #include "net/network_supervisor.h"
+#include "net/rules_internal.h"
 
 /*
  * gc: first each network that has a folder (members whose machine is gone, those that don't run,
@@ -446,6 +447,9 @@ GPtrArray *net_store_gc(NetStore *store, const NetGcMachines *machines, bool is_
         collect_bridges(&gc);
         collect_rules(&gc);
         collect_run_folders(&gc);
+    }
+    if (geteuid() == 0 && !is_dry_run) {
+        net_rules_lock_sweep();
     }
     return g_steal_pointer(&texts);
 }

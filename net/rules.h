@@ -10,10 +10,10 @@
  * egress policy, a chain of its own).
  */
 
-/* The host-wide lock of the registry: flock(2) on this network namespace, freed by the kernel. What
- * must be looked for before it is written (wildcard against address, listening processes, free
- * ports) is looked for under it. Waits timeout_ms at most: BUSY names the holder. A thread may take
- * it again while it has it; every call below that writes takes it itself (waiting up to
+/* The lock of the registry, one for each network namespace, freed by the kernel. What must be
+ * looked for before it is written (wildcard against address, listening processes, free ports) is
+ * looked for under it. Waits timeout_ms at most: BUSY names the holder. DENIED: not root. A thread
+ * may take it again while it has it; every call below that writes takes it itself (waiting up to
  * NET_RULES_LOCK_MS), so a caller needs it only to keep several calls together (choose and apply).
  */
 enum { NET_RULES_LOCK_MS = 10000 };

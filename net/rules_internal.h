@@ -94,5 +94,7 @@ bool net_rules_drop_unused_base(GError **error);
 
 /* --- the lock ----------------------------------------------------------------- */
 
+/* Removes what those left who died with the lock of a namespace that is gone. */
+void net_rules_lock_sweep(void);
 /* The namespace that the calling thread has the lock of; false: of none. */
 bool net_rules_locked_namespace(dev_t *out_device, ino_t *out_inode);

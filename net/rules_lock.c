@@ -2,21 +2,24 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
+#include "base/dir.h"
 #include "base/error.h"
 #include "base/fd.h"
-#include "base/file.h"
-#include "base/report.h"
+#include "base/lock.h"
+#include "net/dnsmasq_internal.h"
 
-enum { RETRY_MAX_MS = 16, LOCKS_MAX_BYTES = 4 * 1024 * 1024, COMM_MAX_BYTES = 64 };
+/*
+ * A file for each network namespace, in a folder where only root may make and open any: on the
+ * namespace's own file (/proc/self/ns/net) every local user could take a flock(2) and keep it. It
+ * is there only while somebody has the lock, or died with it: until the next one, or gc.
+ */
+#define FILE_PREFIX "rules-"
 
 struct NetRulesLock {
-    int fd;
+    BaseLock *file;
     unsigned depth;  /* how often its thread has it */
     GThread *thread; /* who took it; anybody may give it back */
     pid_t pid;       /* a forked child has none of its parent's */
@@ -58,11 +61,11 @@ bool net_rules_locked_namespace(dev_t *out_device, ino_t *out_inode)
     return false;
 }
 
-static NetRulesLock *remember(int fd, const struct stat *st)
+static NetRulesLock *remember(BaseLock *file, const struct stat *st)
 {
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&held.mutex);
     NetRulesLock *lock = g_new0(NetRulesLock, 1);
-    *lock = (NetRulesLock){.fd = fd,
+    *lock = (NetRulesLock){.file = file,
                            .depth = 1,
                            .thread = g_thread_self(),
                            .pid = getpid(),
@@ -90,76 +93,49 @@ static bool forget(NetRulesLock *lock)
     return true;
 }
 
-/* The process that has the flock on this file, 0: not to be told. /proc/locks, proc(5). */
-static int find_holder(const struct stat *st)
+static BaseLock *take_file(const struct stat *st, unsigned timeout_ms, GError **error)
 {
-    g_autofree char *text = base_file_read(AT_FDCWD, "/proc/locks", LOCKS_MAX_BYTES, NULL, NULL);
-    g_auto(GStrv) lines = g_strsplit(text ? text : "", "\n", -1);
-    for (char **line = lines; *line; line++) {
-        int pid = 0;
-        unsigned major_nr, minor_nr;
-        unsigned long inode;
-        if (strstr(*line, "FLOCK") && !strstr(*line, "->") &&
-            sscanf(*line, "%*s %*s %*s %*s %d %x:%x:%lu", &pid, &major_nr, &minor_nr, &inode) ==
-                4 &&
-            major_nr == major(st->st_dev) && minor_nr == minor(st->st_dev) && inode == st->st_ino) {
-            return pid;
-        }
+    autofd int folder_fd = open(NET_DNSMASQ_PARENT, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (folder_fd < 0) {
+        folder_fd = base_dir_open_make(NET_DNSMASQ_PARENT, 0711, error);
     }
-    return 0;
-}
-
-static bool fail_busy(const struct stat *st, GError **error)
-{
-    int pid = find_holder(st);
-    if (pid <= 0) {
-        return base_fail(error, VM_ERROR_BUSY,
-                         "the host's network rules are held by another process - try again");
-    }
-    g_autofree char *path = g_strdup_printf("/proc/%d/comm", pid);
-    g_autofree char *comm = base_file_read(AT_FDCWD, path, COMM_MAX_BYTES, NULL, NULL);
-    g_autofree char *shown = base_report_escape(comm ? g_strchomp(comm) : "?", COMM_MAX_BYTES);
-    return base_fail(error, VM_ERROR_BUSY,
-                     "the host's network rules are held by pid %d (%s) - try again", pid, shown);
-}
-
-/* As base/lock.c: flock(2) knows no timeout. */
-static bool wait_flock(int fd, const struct stat *st, unsigned timeout_ms, GError **error)
-{
-    gint64 end_us = g_get_monotonic_time() + (gint64)timeout_ms * 1000;
-    for (unsigned pause_ms = 1; flock(fd, LOCK_EX | LOCK_NB);
-         pause_ms = MIN(pause_ms * 2, RETRY_MAX_MS)) {
-        if (errno != EWOULDBLOCK && errno != EINTR) {
-            base_error_set_errno(error, errno, "cannot lock the host's network rules");
-            return false;
-        }
-        if (g_get_monotonic_time() >= end_us) {
-            return fail_busy(st, error);
-        }
-        g_usleep((gulong)pause_ms * 1000);
-    }
-    return true;
+    g_autofree char *name = g_strdup_printf(FILE_PREFIX "%ju.lock", (uintmax_t)st->st_ino);
+    return folder_fd < 0 ? NULL : base_lock_take(folder_fd, name, (int)timeout_ms, error);
 }
 
 NetRulesLock *net_rules_lock(unsigned timeout_ms, GError **error)
 {
     struct stat st = {0};
-    autofd int fd = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
-    if (fd < 0 || fstat(fd, &st)) {
-        base_error_set_errno(error, errno, "cannot open this network namespace");
+    if (stat("/proc/thread-self/ns/net", &st)) {
+        base_error_set_errno(error, errno, "cannot look at this network namespace");
         return NULL;
     }
     NetRulesLock *again = take_again(&st);
     if (again) {
         return again;
     }
-    return wait_flock(fd, &st, timeout_ms, error) ? remember(base_fd_steal(&fd), &st) : NULL;
+    BaseLock *file = take_file(&st, timeout_ms, error);
+    if (!file) {
+        g_prefix_error(error, "the host's network rules: ");
+    }
+    return file ? remember(file, &st) : NULL;
 }
 
 void net_rules_unlock(NetRulesLock *lock)
 {
     if (lock && forget(lock)) {
-        base_fd_close(&lock->fd);
+        base_lock_free_and_unlink(lock->file);
         g_free(lock);
+    }
+}
+
+void net_rules_lock_sweep(void)
+{
+    autofd int fd = open(NET_DNSMASQ_PARENT, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    g_autoptr(GDir) dir = fd < 0 ? NULL : g_dir_open(NET_DNSMASQ_PARENT, 0, NULL);
+    for (const char *name; dir && (name = g_dir_read_name(dir));) {
+        if (g_str_has_prefix(name, FILE_PREFIX)) {
+            base_lock_free_and_unlink(base_lock_take(fd, name, 0, NULL));
+        }
     }
 }

@@ -8,10 +8,13 @@
 #include <stdio.h>
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -629,12 +632,6 @@ static void test_lock_when_held_by_another_then_busy_names_it(void **state)
     }
 }
 
-static void *unlock_elsewhere(void *lock)
-{
-    net_rules_unlock(lock);
-    return NULL;
-}
-
 static void *try_lock(void *unused)
 {
     (void)unused;
@@ -642,6 +639,59 @@ static void *try_lock(void *unused)
     bool is_taken = lock != NULL;
     net_rules_unlock(lock);
     return GINT_TO_POINTER(is_taken);
+}
+
+/* What any user may do. */
+static void test_lock_when_the_namespace_is_held_by_a_stranger_then_taken(void **state)
+{
+    (void)state;
+    autofd int fd = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+    struct stat st;
+    assert_int_equal(flock(fd, LOCK_EX), 0);
+    assert_int_equal(fstat(fd, &st), 0);
+    g_autofree char *path = g_strdup_printf("/run/vm-run/rules-%ju.lock", (uintmax_t)st.st_ino);
+    NetRulesLock *lock = net_rules_lock(0, NULL);
+    assert_non_null(lock);
+    struct stat file;
+    assert_int_equal(stat(path, &file), 0);
+    assert_int_equal(file.st_mode & 0777, 0600);
+    assert_int_equal(stat("/run/vm-run", &file), 0);
+    assert_int_equal(file.st_mode & 0066, 0); /* nobody else can open a file there, or the folder */
+    net_rules_unlock(lock);
+    assert_int_equal(stat(path, &file), -1); /* nothing stays */
+}
+
+static void test_lock_when_its_holder_was_killed_then_taken_and_swept(void **state)
+{
+    (void)state;
+    g_autofree char *path =
+        g_strdup_printf("/run/vm-run/rules-%d.lock", (int)getpid()); /* no namespace */
+    int ready[2];
+    char byte;
+    assert_int_equal(pipe(ready), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        (void)net_rules_lock(1000, NULL);
+        _exit(write(ready[1], "x", 1) != 1 || pause());
+    }
+    assert_int_equal(read(ready[0], &byte, 1), 1);
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    NetRulesLock *lock = net_rules_lock(0, NULL);
+    assert_non_null(lock);
+    assert_true(g_file_set_contents(path, "", 0, NULL));
+    net_rules_lock_sweep();
+    assert_false(g_file_test(path, G_FILE_TEST_EXISTS));
+    assert_null(g_thread_join(g_thread_new("try", try_lock, NULL))); /* ours is held still */
+    net_rules_unlock(lock);
+    close(ready[0]);
+    close(ready[1]);
+}
+
+static void *unlock_elsewhere(void *lock)
+{
+    net_rules_unlock(lock);
+    return NULL;
 }
 
 static void test_lock_when_given_back_by_another_thread_then_free(void **state)
@@ -758,6 +808,8 @@ int main(void)
         cmocka_unit_test(test_apply_when_64_processes_want_one_port_then_one_wins),
         cmocka_unit_test(test_lock_when_held_by_another_then_busy_names_it),
         cmocka_unit_test(test_lock_when_given_back_by_another_thread_then_free),
+        cmocka_unit_test(test_lock_when_the_namespace_is_held_by_a_stranger_then_taken),
+        cmocka_unit_test(test_lock_when_its_holder_was_killed_then_taken_and_swept),
         cmocka_unit_test(test_rules_when_appliers_are_killed_then_a_sweep_leaves_nothing),
     };
     return test_netns_enter() ? cmocka_run_group_tests(tests, NULL, NULL) : 77;
