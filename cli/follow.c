@@ -24,7 +24,8 @@ enum { TICK_MS = 1000 };
 typedef struct {
     const CmdFollow *follow;
     bool is_waiting_for_reboot;
-    uint64_t origin_ms; /* what the events' t counts from */
+    uint64_t remind_at_ms; /* of cmd_clock_ms() */
+    uint64_t origin_ms;    /* what the events' t counts from */
     bool is_reached[SPEC_WAIT_N];
     char *degraded; /* what degraded it, NULL: nothing */
     GError *error;
@@ -276,19 +277,42 @@ static void handle_lines(State *state, MachineFollower *follower)
     }
 }
 
-/* How long poll(2) may sleep; -1: for ever, 0: the deadline has passed. */
+static bool is_reminding(const State *state)
+{
+    return state->is_waiting_for_reboot && state->follow->remind;
+}
+
+static uint64_t left_until(uint64_t at_ms)
+{
+    uint64_t now = cmd_clock_ms();
+    return at_ms > now ? at_ms - now : 0;
+}
+
+static bool is_late(const State *state)
+{
+    return state->follow->deadline_ms && !left_until(state->follow->deadline_ms);
+}
+
+/* How long poll(2) may sleep; -1: for ever. */
 static int sleep_ms(const State *state)
 {
     const CmdFollow *follow = state->follow;
-    uint64_t now = cmd_clock_ms();
-    uint64_t left = !follow->deadline_ms        ? G_MAXINT
-                    : follow->deadline_ms > now ? follow->deadline_ms - now
-                                                : 0;
-    bool is_live = follow->context->is_live && !follow->context->is_quiet;
-    if (is_live) {
+    uint64_t left = follow->deadline_ms ? left_until(follow->deadline_ms) : G_MAXINT;
+    if (is_reminding(state)) {
+        left = MIN(left, left_until(state->remind_at_ms));
+    }
+    if (follow->context->is_live && !follow->context->is_quiet) {
         left = MIN(left, TICK_MS);
     }
     return left >= G_MAXINT ? -1 : (int)left;
+}
+
+static void remind_if_due(State *state)
+{
+    if (is_reminding(state) && !left_until(state->remind_at_ms)) {
+        state->follow->remind(state->follow->remind_data);
+        state->remind_at_ms = cmd_clock_ms() + state->follow->remind_ms;
+    }
 }
 
 static void fail_timeout(State *state)
@@ -305,14 +329,15 @@ static void wait_for_more(State *state, MachineFollower *follower)
 {
     struct pollfd fds[] = {{.fd = machine_follower_fd(follower), .events = POLLIN},
                            {.fd = cmd_signals_fd(), .events = POLLIN}};
-    int timeout_ms = sleep_ms(state);
-    int n = timeout_ms ? poll(fds, G_N_ELEMENTS(fds), timeout_ms) : 0;
+    int n = poll(fds, G_N_ELEMENTS(fds), sleep_ms(state));
     if (cmd_signals_first()) {
         base_fail(&state->error, VM_ERROR_CANCELLED,
                   "machine '%s': interrupted while waiting for '%s'", state->follow->name,
                   spec_wait_name(state->follow->wait));
-    } else if (!n && !sleep_ms(state)) {
+    } else if (n == 0 && is_late(state)) {
         fail_timeout(state);
+    } else if (n == 0) {
+        remind_if_due(state);
     }
     cmd_progress_tick(state->follow->progress, now_s(state));
 }
@@ -339,6 +364,7 @@ bool cmd_follow(const CmdFollow *follow, GError **error)
 {
     State state = {.follow = follow,
                    .is_waiting_for_reboot = follow->begins_with_reboot,
+                   .remind_at_ms = cmd_clock_ms() + follow->remind_ms,
                    .origin_ms = follow->origin_ms};
     state.is_reached[SPEC_WAIT_STARTED] = !follow->begins_with_reboot;
     g_autoptr(MachineFollower) follower = machine_follower_new(follow->dir, follow->offset, error);

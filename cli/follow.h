@@ -21,6 +21,11 @@ typedef struct {
     uint64_t origin_ms;   /* of cmd_clock_ms(): when the start was asked for */
     bool is_degraded_allowed;
     bool begins_with_reboot; /* what was before the next reboot of the guest counts for nothing */
+    /* As long as it doesn't: what is done every remind_ms, since a guest that is busy or still
+     * booting may not have heard. NULL: nothing. */
+    void (*remind)(void *data);
+    void *remind_data;
+    unsigned remind_ms;
 } CmdFollow;
 
 /* CLOCK_BOOTTIME, the clock of the events, in milliseconds. */

@@ -10,7 +10,7 @@
 #include "driver/facts.h"
 
 /* The watcher tells of a machine's own timeouts; should it be dead, we end a little later. */
-enum { TIMEOUT_SLACK_MS = 10000 };
+enum { TIMEOUT_SLACK_MS = 10000, REMIND_MS = 20000 };
 
 const char *const cmd_wait_levels[] = {"started", "boot", "ssh", "cloud-init", "ready", NULL};
 
@@ -179,6 +179,14 @@ bool cmd_launch(const CmdLaunch *launch, bool *out_is_up, GError **error)
     return launch->wait.wait == SPEC_WAIT_STARTED || follow(launch, progress, &known, &how, error);
 }
 
+static void ask_again(void *data)
+{
+    const CmdLaunch *launch = data;
+    if (machine_reboot(launch->host, launch->name, NULL)) {
+        cmd_say_note(launch->context, "asked '%s' again", launch->name);
+    }
+}
+
 bool cmd_launch_follow_reboot(const CmdLaunch *launch, uint64_t origin_ms, uint64_t offset,
                               GError **error)
 {
@@ -187,7 +195,12 @@ bool cmd_launch_follow_reboot(const CmdLaunch *launch, uint64_t origin_ms, uint6
     if (!known_load(launch, &known, error)) {
         return false;
     }
-    CmdFollow how = {.origin_ms = origin_ms, .offset = offset, .begins_with_reboot = true};
+    CmdFollow how = {.origin_ms = origin_ms,
+                     .offset = offset,
+                     .begins_with_reboot = true,
+                     .remind = ask_again,
+                     .remind_data = (void *)(uintptr_t)launch,
+                     .remind_ms = REMIND_MS};
     return follow(launch, progress, &known, &how, error);
 }
 

@@ -124,7 +124,9 @@ static bool end_qemu(const Target *t, GError **error)
  */
 typedef struct {
     UndoScope scope;
-    unsigned boot;     /* UNDO_BOOT: only this boot's; a later one is somebody's new start */
+    uint64_t start_ms; /* UNDO_BOOT: only of the boot that began then; another one is somebody's new
+                          start, maybe of a new machine of that name; 0: of none */
+    bool is_over;      /* UNDO_BOOT: not while QEMU runs, as when it was still being started then */
     bool keep_watcher; /* the caller is the watcher's end command */
     bool is_force;     /* UNDO_ALL: also when it runs */
 } CleanUp;
@@ -141,7 +143,10 @@ static bool is_due(const Target *t, const Journal *journal, const CleanUp *what)
     if (what->scope == UNDO_ALL) {
         return true;
     }
-    return journal->is_open || (t->boot && t->boot->boot == what->boot);
+    if (what->is_over && is_running(t)) {
+        return false;
+    }
+    return journal->is_open || (t->boot && t->boot->start_ms == what->start_ms);
 }
 
 static bool clean_up_locked(MachineHost *host, Target *t, const CleanUp *what, GError **error)
@@ -235,7 +240,7 @@ bool machine_stop(MachineHost *host, const char *name, uint64_t grace_ms, bool *
             tell_end(&t, "guest-shutdown");
         }
     }
-    CleanUp what = {.scope = UNDO_BOOT, .boot = t.boot ? t.boot->boot : 0};
+    CleanUp what = {.scope = UNDO_BOOT, .start_ms = t.boot ? t.boot->start_ms : 0};
     target_clear(&t);
     if (out_was_forced) {
         *out_was_forced = is_forced;
@@ -292,7 +297,10 @@ bool machine_ended(MachineHost *host, const char *name, GError **error)
         return false;
     }
     bool is_over = t.boot && !is_running(&t);
-    CleanUp what = {.scope = UNDO_BOOT, .boot = t.boot ? t.boot->boot : 0, .keep_watcher = true};
+    CleanUp what = {.scope = UNDO_BOOT,
+                    .start_ms = t.boot ? t.boot->start_ms : 0,
+                    .is_over = true,
+                    .keep_watcher = true};
     target_clear(&t);
     return !is_over || clean_up(host, name, &what, error);
 }

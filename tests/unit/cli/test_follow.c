@@ -321,6 +321,51 @@ static void test_wait_when_signalled_then_cancelled(void **state)
     scene_close(&scene);
 }
 
+typedef struct {
+    Scene scene;
+    unsigned n;
+} Reminded;
+
+/* A guest that hears at the third time. */
+static void remind(void *data)
+{
+    Reminded *reminded = data;
+    if (++reminded->n == 3) {
+        happen(&reminded->scene, "reboot", "{\"by\":\"guest\"}");
+        stage(&reminded->scene, "ready", "done");
+    }
+}
+
+static void test_reboot_when_not_heard_then_asked_again_until_it_comes(void **state)
+{
+    (void)state;
+    Reminded reminded = {.n = 0};
+    scene_open(&reminded.scene, SPEC_WAIT_READY);
+    CmdFollow *follow = &reminded.scene.follow;
+    follow->begins_with_reboot = true;
+    follow->remind = remind;
+    follow->remind_data = &reminded;
+    follow->remind_ms = 20;
+    expect_reached(&reminded.scene);
+    assert_int_equal(reminded.n, 3);
+    scene_close(&reminded.scene);
+}
+
+static void test_reminder_when_no_reboot_is_waited_for_then_none(void **state)
+{
+    (void)state;
+    Reminded reminded = {.n = 0};
+    scene_open(&reminded.scene, SPEC_WAIT_READY);
+    CmdFollow *follow = &reminded.scene.follow;
+    follow->remind = remind;
+    follow->remind_data = &reminded;
+    follow->remind_ms = 20;
+    follow->deadline_ms = cmd_clock_ms() + 150;
+    expect_error(&reminded.scene, VM_ERROR_TIMEOUT, "not ready in time");
+    assert_int_equal(reminded.n, 0);
+    scene_close(&reminded.scene);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -334,6 +379,8 @@ int main(void)
         cmocka_unit_test(test_stall_when_said_then_quoted_and_escaped),
         cmocka_unit_test(test_degraded_when_not_allowed_then_error),
         cmocka_unit_test(test_reboot_when_followed_then_what_was_before_does_not_count),
+        cmocka_unit_test(test_reboot_when_not_heard_then_asked_again_until_it_comes),
+        cmocka_unit_test(test_reminder_when_no_reboot_is_waited_for_then_none),
         cmocka_unit_test(test_lines_when_garbage_then_skipped),
         cmocka_unit_test(test_wait_when_signalled_then_cancelled),
     };
