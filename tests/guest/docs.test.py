@@ -18,7 +18,8 @@ from vmrun import BUILD, SOURCE, Place, expect, main, need
 
 def plain(line):
     """Without what differs each time: numbers, ages, widths of columns."""
-    return re.sub(r"[0-9]+", "0", re.sub(r"\b[0-9]+[smhd]\b", "AGE", " ".join(line.split())))
+    line = re.sub(r"\b(Mon|Tue|Wed|Thu|Fri|Sat|Sun), [0-9]+ [A-Z][a-z]{2}\b", "DATE", " ".join(line.split()))
+    return re.sub(r"[0-9]+", "0", re.sub(r"\b[0-9]+[smhd]\b", "AGE", line))
 
 
 def matches(shown, line):

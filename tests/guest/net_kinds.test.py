@@ -28,11 +28,13 @@ def guests_that_ask_and_guests_with_fixed_addresses(lab):
     with NetPlace() as p:
         p.run("network", "add", "lab", "--cidr", "10.77.0.0/24", "--cidr6", "fd77::/64", "--domain", "lab.test", "--mtu", "1400", status=0)
         p.start("asks", "--network", "lab", *by_dhcp(p, "asks"))
-        p.start("fixed", "--network", "lab,ip=10.77.0.123,ip6=fd77::123")
-        asks, fixed = p.nic("asks"), p.nic("fixed")
-        checks.that((fixed["ip4"], fixed["ip6"]) == ("10.77.0.123", "fd77::123"), f"fixed addresses: {fixed}")
+        asks = p.nic("asks")
+        wanted = "10.77.0.123" if asks["ip4"] != "10.77.0.123" else "10.77.0.124"  # the other's follows from its id
+        p.start("fixed", "--network", f"lab,ip={wanted},ip6=fd77::123")
+        fixed = p.nic("fixed")
+        checks.that((fixed["ip4"], fixed["ip6"]) == (wanted, "fd77::123"), f"fixed addresses: {fixed}")
         # who wants what another has, and what is no guest's
-        for wish, status, said in (("ip=10.77.0.123", 6, "fixed"), (f"ip={asks['ip4']}", 6, "asks"), ("ip=10.77.0.1", 3, "10.77.0.1"),
+        for wish, status, said in ((f"ip={wanted}", 6, "fixed"), (f"ip={asks['ip4']}", 6, "asks"), ("ip=10.77.0.1", 3, "10.77.0.1"),
                                    ("ip=10.77.0.0", 3, "10.77.0.0"), ("ip=10.77.0.255", 3, "10.77.0.255"), ("ip=10.78.0.5", 3, "10.77.0.0/24"),
                                    ("ip6=fd78::1", 3, "fd77::/64")):
             done = p.run("run", p.image, "--name", "other", "--memory", "128MiB", "-d", "--wait", "started", "--network", f"lab,{wish}")
@@ -50,13 +52,14 @@ def guests_that_ask_and_guests_with_fixed_addresses(lab):
             checks.answer(p.guest_ask("asks", proto, OUTSIDE4, OUTSIDE_PORT), f"{proto} {HOST4} ", f"asks goes out, v4 {proto}")
             checks.answer(p.guest_ask("asks", proto, OUTSIDE6, OUTSIDE_PORT), f"{proto} {HOST6} ", f"asks goes out, v6 {proto}")
         # an address that somebody takes for himself is not his
-        p.guest("asks", "ip", "addr", "add", "10.77.0.200/24", "dev", "eth0")
-        checks.answer(ask("tcp", "10.77.0.200", GUEST_PORT), None, "a stolen address")
+        stolen = "10.77.0.200" if asks["ip4"] != "10.77.0.200" else "10.77.0.201"
+        p.guest("asks", "ip", "addr", "add", f"{stolen}/24", "dev", "eth0")
+        checks.answer(ask("tcp", stolen, GUEST_PORT), None, "a stolen address")
         # removed and made anew: the next guest with that address gets it
         p.run("rm", "--force", "fixed", status=0)
-        p.start("after", "--network", "lab,ip=10.77.0.123", *by_dhcp(p, "after"))
+        p.start("after", "--network", f"lab,ip={wanted}", *by_dhcp(p, "after"))
         p.wait_ready("after")
-        checks.that(" 10.77.0.123/24" in p.guest("after", "ip", "addr", "show", "eth0"), "the freed address by DHCP")
+        checks.that(f" {wanted}/24" in p.guest("after", "ip", "addr", "show", "eth0"), "the freed address by DHCP")
         checks.that(p.agent("asks").execute("nslookup", "fixed.lab.test")[0] != 0, "the name of a machine that is gone resolves")
     checks.end()
 
