@@ -8,21 +8,10 @@
 #include "driver/networks.h"
 #include "schemas/spec.h"
 
-static bool has_spec_flag(const CmdArgs *args)
-{
-    for (guint i = 0; i < args->given->len; i++) {
-        const CmdFlag *flag = g_array_index(args->given, CmdGiven, i).flag;
-        if (flag->spec_path || g_str_equal(flag->name, "set")) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static NetworkSpec *describe(const CmdContext *context, BaseReport *report, GError **error)
 {
     bool is_file = cmd_args_has(context->args, "file");
-    if (is_file && has_spec_flag(context->args)) {
+    if (is_file && cmd_network_has_spec_flags(context->args)) {
         base_fail(error, VM_ERROR_CLI, "give -f FILE or the network's options, not both");
         return NULL;
     }
@@ -58,16 +47,7 @@ static void add(const CmdContext *context, NetworkSpec *spec, BaseReport *report
 
 static int add_main(const CmdContext *context, GError **error)
 {
-    g_autoptr(BaseReport) report = base_report_new();
-    g_autoptr(NetworkSpec) spec = describe(context, report, error);
-    if (spec) {
-        add(context, spec, report, error);
-    }
-    int status = cmd_say_report(context, report);
-    if (status) {
-        g_clear_error(error); /* the report has it, with its place */
-    }
-    return status;
+    return cmd_network_main(context, describe, add, error);
 }
 
 static const CmdFlag flags[] = {

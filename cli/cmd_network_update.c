@@ -7,20 +7,10 @@
 #include "cli/signals.h"
 #include "driver/networks.h"
 
-static bool has_policy(const CmdArgs *args)
-{
-    for (guint i = 0; i < args->given->len; i++) {
-        if (g_array_index(args->given, CmdGiven, i).flag->spec_path) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static NetworkSpec *describe(const CmdContext *context, BaseReport *report, GError **error)
 {
     bool is_file = cmd_args_has(context->args, "file");
-    if (is_file == has_policy(context->args)) {
+    if (is_file == cmd_network_has_spec_flags(context->args)) {
         base_fail(error, VM_ERROR_CLI,
                   is_file ? "give -f FILE or a policy's flags, not both"
                           : "nothing to change - give -f FILE or a policy's flags");
@@ -30,8 +20,7 @@ static NetworkSpec *describe(const CmdContext *context, BaseReport *report, GErr
                    : cmd_network_spec_of_flags(context, report, error);
 }
 
-static void change(const CmdContext *context, const NetworkSpec *spec, BaseReport *report,
-                   GError **error)
+static void change(const CmdContext *context, NetworkSpec *spec, BaseReport *report, GError **error)
 {
     g_autoptr(MachineHost) host = cmd_host_new(context, false, error);
     bool is_whole = cmd_args_has(context->args, "file");
@@ -49,16 +38,7 @@ static void change(const CmdContext *context, const NetworkSpec *spec, BaseRepor
 
 static int update_main(const CmdContext *context, GError **error)
 {
-    g_autoptr(BaseReport) report = base_report_new();
-    g_autoptr(NetworkSpec) spec = describe(context, report, error);
-    if (spec) {
-        change(context, spec, report, error);
-    }
-    int status = cmd_say_report(context, report);
-    if (status) {
-        g_clear_error(error); /* the report has it, with its place */
-    }
-    return status;
+    return cmd_network_main(context, describe, change, error);
 }
 
 static const CmdFlag flags[] = {

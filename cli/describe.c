@@ -48,33 +48,40 @@ static MachineSpec *load_file(const char *path, const char *name, BaseReport *re
     return spec_file_steal_machine(file, (unsigned)i);
 }
 
-static bool apply_set(MachineSpec *spec, const char *text, BaseReport *report, GError **error)
+static bool apply_set(const CmdGiven *given, CmdSetFn set, void *spec, BaseReport *report,
+                      GError **error)
 {
-    const char *equals = strchr(text, '=');
+    const char *text = given->value, *equals = strchr(text, '=');
     if (!equals || equals == text) {
-        return base_fail(error, VM_ERROR_CLI, "--set '%s': not of the form PATH=VALUE", text);
+        return base_fail(error, VM_ERROR_CLI, "--set '%s': not of the form %s", text,
+                         given->flag->metavar);
     }
     g_autofree char *path = g_strndup(text, (size_t)(equals - text));
     g_autofree char *shown = g_strdup_printf("--set %s", path);
-    spec_machine_set(spec, path, equals + 1, shown, report);
+    set(spec, path, equals + 1, shown, report);
     return true;
 }
 
-static bool apply_flags(MachineSpec *spec, const CmdArgs *args, BaseReport *report, GError **error)
+bool cmd_describe_flags(const CmdArgs *args, CmdSetFn set, void *spec, BaseReport *report,
+                        GError **error)
 {
     for (guint i = 0; i < args->given->len; i++) {
         const CmdGiven *given = &g_array_index(args->given, CmdGiven, i);
-        if (g_str_equal(given->flag->name, "set") &&
-            !apply_set(spec, given->value, report, error)) {
+        if (g_str_equal(given->flag->name, "set") && !apply_set(given, set, spec, report, error)) {
             return false;
         }
         if (given->flag->spec_path) {
             g_autofree char *shown = g_strdup_printf("--%s", given->flag->name);
-            spec_machine_set(spec, given->flag->spec_path, given->value ? given->value : "true",
-                             shown, report);
+            set(spec, given->flag->spec_path, given->value ? given->value : "true", shown, report);
         }
     }
     return true;
+}
+
+static void set_machine(void *spec, const char *path, const char *text, const char *shown,
+                        BaseReport *report)
+{
+    spec_machine_set(spec, path, text, shown, report);
 }
 
 static bool check_sources(const char *path, const char *image, bool needs_image, GError **error)
@@ -104,7 +111,7 @@ MachineSpec *cmd_describe(const CmdContext *context, bool needs_image, BaseRepor
     if (image || (!needs_image && !spec->image)) { /* required of a machine, of no use to a seed */
         spec_machine_set(spec, "image", image ? image : "none", "IMAGE", report);
     }
-    if (!apply_flags(spec, context->args, report, error)) {
+    if (!cmd_describe_flags(context->args, set_machine, spec, report, error)) {
         return NULL;
     }
     return g_steal_pointer(&spec);

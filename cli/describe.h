@@ -20,6 +20,14 @@
         .doc = "Set any option by its path in the spec file, such as cloud_init.schema=warn."      \
     }
 
+/* spec_machine_set() or spec_network_set(). */
+typedef void (*CmdSetFn)(void *spec, const char *path, const char *text, const char *shown,
+                         BaseReport *report);
+/* --set and the flags that have a spec_path, in the order given, by `set`, whose mistakes go to the
+ * report. false: `error`, of the command line. */
+bool cmd_describe_flags(const CmdArgs *args, CmdSetFn set, void *spec, BaseReport *report,
+                        GError **error);
+
 /* Reads the spec and the mistakes in it; no defaults are filled in and no name is made up. Transfer
  * full. needs_image: IMAGE or -f must be given; otherwise a description without an image will do.
  * NULL: `error` is set (CLI: IMAGE and -f, or neither) or the report has an error. Reads files

@@ -1,35 +1,18 @@
 #include "cli/network_flags.h"
 
-#include <string.h>
 #include "base/error.h"
+#include "cli/describe.h"
+#include "cli/say.h"
 
-static bool apply_set(NetworkSpec *spec, const char *text, BaseReport *report, GError **error)
-{
-    const char *equals = strchr(text, '=');
-    if (!equals || equals == text) {
-        return base_fail(error, VM_ERROR_CLI, "--set '%s': not of the form KEY=VALUE", text);
-    }
-    g_autofree char *path = g_strndup(text, (size_t)(equals - text));
-    g_autofree char *shown = g_strdup_printf("--set %s", path);
-    spec_network_set(spec, path, equals + 1, shown, report);
-    return true;
-}
-
-static bool apply_flags(NetworkSpec *spec, const CmdArgs *args, BaseReport *report, GError **error)
+bool cmd_network_has_spec_flags(const CmdArgs *args)
 {
     for (guint i = 0; i < args->given->len; i++) {
-        const CmdGiven *given = &g_array_index(args->given, CmdGiven, i);
-        if (g_str_equal(given->flag->name, "set") &&
-            !apply_set(spec, given->value, report, error)) {
-            return false;
-        }
-        if (given->flag->spec_path) {
-            g_autofree char *shown = g_strdup_printf("--%s", given->flag->name);
-            spec_network_set(spec, given->flag->spec_path, given->value ? given->value : "true",
-                             shown, report);
+        const CmdFlag *flag = g_array_index(args->given, CmdGiven, i).flag;
+        if (flag->spec_path || g_str_equal(flag->name, "set")) {
+            return true;
         }
     }
-    return true;
+    return false;
 }
 
 NetworkSpec *cmd_network_spec_of_file(const CmdContext *context, BaseReport *report, GError **error)
@@ -49,16 +32,37 @@ NetworkSpec *cmd_network_spec_of_file(const CmdContext *context, BaseReport *rep
     return NULL;
 }
 
+static void set_network(void *spec, const char *path, const char *text, const char *shown,
+                        BaseReport *report)
+{
+    spec_network_set(spec, path, text, shown, report);
+}
+
 NetworkSpec *cmd_network_spec_of_flags(const CmdContext *context, BaseReport *report,
                                        GError **error)
 {
     g_autoptr(NetworkSpec) spec = spec_network_new();
     spec_network_set(spec, "name", cmd_args_operand(context->args, 0), "NETWORK", report);
-    if (!apply_flags(spec, context->args, report, error)) {
+    if (!cmd_describe_flags(context->args, set_network, spec, report, error)) {
         return NULL;
     }
     spec_network_finish(spec, report);
     return base_report_n_errors(report) ? NULL : g_steal_pointer(&spec);
+}
+
+int cmd_network_main(const CmdContext *context, CmdNetworkDescribeFn describe, CmdNetworkActFn act,
+                     GError **error)
+{
+    g_autoptr(BaseReport) report = base_report_new();
+    g_autoptr(NetworkSpec) spec = describe(context, report, error);
+    if (spec) {
+        act(context, spec, report, error);
+    }
+    int status = cmd_say_report(context, report);
+    if (status) {
+        g_clear_error(error); /* the report has it, with its place */
+    }
+    return status;
 }
 
 const char *const cmd_egress_default_words[] = {"allow", "deny", NULL};

@@ -12,6 +12,18 @@ NetworkSpec *cmd_network_spec_of_flags(const CmdContext *context, BaseReport *re
 NetworkSpec *cmd_network_spec_of_file(const CmdContext *context, BaseReport *report,
                                       GError **error);
 
+/* Is there --set or a flag with a spec_path? */
+bool cmd_network_has_spec_flags(const CmdArgs *args);
+
+/* What both commands do around their own: describes, acts, says the report. Returns the exit status
+ * of the report. */
+typedef NetworkSpec *(*CmdNetworkDescribeFn)(const CmdContext *context, BaseReport *report,
+                                             GError **error);
+typedef void (*CmdNetworkActFn)(const CmdContext *context, NetworkSpec *spec, BaseReport *report,
+                                GError **error);
+int cmd_network_main(const CmdContext *context, CmdNetworkDescribeFn describe, CmdNetworkActFn act,
+                     GError **error);
+
 /* Rows of a flag table: a policy of egress, of a machine or of a network. */
 extern const char *const cmd_egress_default_words[];
 #define CMD_EGRESS_FLAGS                                                                           \
