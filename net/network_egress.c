@@ -35,8 +35,8 @@ static bool find_others(NetNetwork *network, Pairs *pairs, GError **error)
     g_autofree char *wanted = spec_egress_to_json(&network->record->egress);
     for (guint i = 0; members && i < members->len; i++) {
         const NetMember *member = members->pdata[i];
-        g_autofree char *found = spec_egress_to_json(&member->net_egress);
-        if (!member->is_up || !strcmp(found, wanted)) {
+        g_autofree char *found = member->is_up ? spec_egress_to_json(&member->net_egress) : NULL;
+        if (!found || !strcmp(found, wanted)) {
             continue;
         }
         NetMember *now = net_member_copy(member);
